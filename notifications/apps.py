@@ -1,0 +1,17 @@
+"""Start of the app: find the kinds and handlers of every installed app, and nothing else."""
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+
+class NotificationsConfig(AppConfig):
+    """Django's handle on the app."""
+
+    name = "notifications"
+    verbose_name = _("Notifications")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
+        autodiscover_modules("notifications")

@@ -1,0 +1,239 @@
+"""The settings: one NOTIFICATIONS dict over one table of defaults, read live.
+
+`channel("email").rate` and the like are parsed once and parsed anew when the setting changes
+(`setting_changed`, which Django's test tools send).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from notifications.channels.base import Channel
+from notifications.errors import UnknownChannel
+from notifications.providers.base import Provider
+from notifications.retries import RetryPolicy
+
+DEFAULTS: dict[str, Any] = {
+    # The name of this installation. A database stamped with another one is held.
+    # None: "development" under DEBUG, else "production".
+    "ENVIRONMENT": None,
+    # Who may be written to outside production: "*" for everybody, a list of address patterns
+    # ("*@example.com"), or {"REDIRECT": {"email": "me@example.com"}}. None: nobody.
+    "RECIPIENTS": None,
+    # One entry a channel. BACKEND: its class. QUEUE: its RQ queue. PROVIDERS: the chain, first
+    # choice first. RATE: "10/s", "300/m" or "" for none, shared by all workers. CONCURRENCY:
+    # messages at once in each worker. TIMEOUT: seconds one provider call may take in all.
+    "CHANNELS": {
+        "email": {
+            "BACKEND": "notifications.channels.email.EmailChannel",
+            "QUEUE": "email",
+            "PROVIDERS": ["smtp"],
+            "RATE": "10/s",
+            "CONCURRENCY": 5,
+            "TIMEOUT": 10.0,
+        },
+    },
+    # One entry a provider: BACKEND, a Provider class, and its OPTIONS.
+    "PROVIDERS": {
+        "smtp": {"BACKEND": "notifications.providers.smtp.Smtp", "OPTIONS": {}},
+    },
+    # Tries after the first, and the seconds before them; kinds, tasks and calls may differ.
+    "RETRY": {"RETRIES": 3, "BACKOFF": "exponential", "BASE": 2.0, "JITTER": 0.1},
+    "LEASE": 30.0,  # seconds a claimed row belongs to its worker; a dead worker's rows go out then
+    "CLAIM": 200,  # rows claimed at once, at most
+    "SLICE": 5.0,  # seconds one RQ job serves its queues before it makes room
+    "CLOCK": 1.0,  # seconds between the clock's looks at the database
+    "TASK_QUEUE": "default",  # queue of tasks and event handlers that name none
+    "TASK_TIMEOUT": 25.0,  # seconds a task may run; below the lease, or the task sets its own
+    "STRICT": False,  # refuse publish() and notify() outside a transaction, instead of warning
+    "BACKLOG_AGE": "3d",  # what should have gone out longer ago waits for a person; None: never
+    "FRONTEND_URL": "",  # origin of absolute links in messages: workers have no request
+    "FROM_EMAIL": "",  # From header; empty: DEFAULT_FROM_EMAIL
+    # Days each settled state is kept: contents and rows are removed by `notifications_clean`.
+    "RETENTION": {
+        "sent": "30d",
+        "delivered": "30d",
+        "read": "30d",
+        "done": "2d",
+        "cancelled": "30d",
+        "expired": "30d",
+        "suppressed": "30d",
+        "bounced": "90d",
+        "complained": "90d",
+        "unknown": "90d",
+        "dead": "90d",
+    },
+}
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `limit` messages in `seconds`."""
+
+    limit: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelConf:
+    """One entry of CHANNELS, parsed."""
+
+    name: str
+    channel: Channel
+    queue: str
+    providers: tuple[Provider[Any], ...]
+    rate: Rate | None
+    concurrency: int
+    timeout: float  # seconds
+
+
+def get(name: str) -> Any:
+    """The value of one setting, or its default. Raises ImproperlyConfigured for an unknown name."""
+    if name not in DEFAULTS:
+        raise ImproperlyConfigured(f"NOTIFICATIONS has no setting {name!r}.")
+    return _user().get(name, DEFAULTS[name])
+
+
+def environment() -> str:
+    """The name of this installation."""
+    return str(get("ENVIRONMENT") or ("development" if settings.DEBUG else "production"))
+
+
+def parse_duration(value: str | float | timedelta) -> timedelta:
+    """`"30d"`, `"12h"`, `"5m"`, `"90s"`, seconds or a timedelta. Raises ImproperlyConfigured."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, (int, float)):
+        return timedelta(seconds=value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value)
+    if not match:
+        raise ImproperlyConfigured(
+            f'{value!r} is no duration. Write a number and a unit: "90s", "5m", "12h" or "30d".'
+        )
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def parse_rate(value: str | None) -> Rate | None:
+    """`"10/s"`, `"300/m"`, `"1000/h"`; None for an empty value. Raises ImproperlyConfigured."""
+    if not value:
+        return None
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*([smhd])\s*", value)
+    if not match or int(match[1]) < 1:
+        raise ImproperlyConfigured(
+            f'{value!r} is no rate. Write a whole number above 0 and a unit: "10/s", "300/m"; '
+            "leave it empty for no limit."
+        )
+    return Rate(int(match[1]), _UNITS[match[2]])
+
+
+def retry_policy() -> RetryPolicy:
+    """The retry policy of everything that has none of its own."""
+    return _parsed_retry()
+
+
+def channels() -> Mapping[str, ChannelConf]:
+    """Every configured channel by name."""
+    return _parsed_channels()
+
+
+def channel(name: str) -> ChannelConf:
+    """One configured channel. Raises UnknownChannel."""
+    try:
+        return channels()[name]
+    except KeyError:
+        raise UnknownChannel(
+            f"No channel {name!r} in NOTIFICATIONS['CHANNELS']; there are: "
+            f"{', '.join(channels()) or 'none'}."
+        ) from None
+
+
+def channel_of_queue(queue: str) -> ChannelConf | None:
+    """The channel whose messages wait in `queue`, or None for a queue of tasks."""
+    return next((conf for conf in channels().values() if conf.queue == queue), None)
+
+
+def provider(name: str) -> Provider[Any]:
+    """One configured provider, whichever channel it serves. Raises ImproperlyConfigured."""
+    for conf in channels().values():
+        for known in conf.providers:
+            if known.name == name:
+                return known
+    raise ImproperlyConfigured(f"No channel uses a provider named {name!r}.")
+
+
+def queue_names() -> tuple[str, ...]:
+    """Every queue this project's RQ_QUEUES knows, in its order."""
+    return tuple(getattr(settings, "RQ_QUEUES", {}))
+
+
+def _user() -> dict[str, Any]:
+    return getattr(settings, "NOTIFICATIONS", {})
+
+
+@cache
+def _parsed_retry() -> RetryPolicy:
+    raw = {**DEFAULTS["RETRY"], **get("RETRY")}
+    try:
+        return RetryPolicy(**{name.lower(): value for name, value in raw.items()})
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"NOTIFICATIONS['RETRY']: {error}") from error
+
+
+@cache
+def _parsed_channels() -> dict[str, ChannelConf]:
+    return {name: _parse_channel(name) for name in get("CHANNELS")}
+
+
+def _parse_channel(name: str) -> ChannelConf:
+    base = DEFAULTS["CHANNELS"].get(name, {})
+    raw = {"QUEUE": name, "RATE": "", "CONCURRENCY": 5, "TIMEOUT": 10.0, **base}
+    raw |= get("CHANNELS")[name]
+    timeout = float(raw["TIMEOUT"])
+    try:
+        return ChannelConf(
+            name=name,
+            channel=import_string(raw["BACKEND"])(),
+            queue=str(raw["QUEUE"]),
+            providers=tuple(_build_provider(each, timeout) for each in raw.get("PROVIDERS", ())),
+            rate=parse_rate(raw["RATE"]),
+            concurrency=max(1, int(raw["CONCURRENCY"])),
+            timeout=timeout,
+        )
+    except KeyError as error:
+        raise ImproperlyConfigured(
+            f"NOTIFICATIONS['CHANNELS'][{name!r}] lacks {error.args[0]!r}."
+        ) from error
+    except (ImportError, ValueError, TypeError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(f"NOTIFICATIONS['CHANNELS'][{name!r}]: {error}") from error
+
+
+def _build_provider(name: str, timeout: float) -> Provider[Any]:
+    known = {**DEFAULTS["PROVIDERS"], **get("PROVIDERS")}
+    if name not in known:
+        raise ImproperlyConfigured(
+            f"no provider {name!r} in NOTIFICATIONS['PROVIDERS']; there are: {', '.join(known)}"
+        )
+    entry = known[name]
+    backend: type[Provider[Any]] = import_string(entry["BACKEND"])
+    return backend(name, timeout=timeout, options=entry.get("OPTIONS", {}))
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in ("NOTIFICATIONS", "RQ_QUEUES", "DEBUG") or setting.startswith("EMAIL"):
+        _parsed_retry.cache_clear()
+        _parsed_channels.cache_clear()
+
+
+setting_changed.connect(_forget)

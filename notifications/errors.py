@@ -1,0 +1,45 @@
+"""What can go wrong, one class for each thing a caller can do something about.
+
+Errors of *use* (`NotificationsError`) are raised to the caller, before anything is written.
+What a provider answers is no exception but a value: see `notifications.message.Outcome`.
+"""
+
+
+class NotificationsError(Exception):
+    """Raised when the app is used in a way that it refuses; the message says what to do."""
+
+
+class InvalidAddress(NotificationsError, ValueError):
+    """Raised when a recipient has no address for a channel, or one that the channel refuses."""
+
+
+class InvalidMessage(NotificationsError, ValueError):
+    """Raised when a message holds what no provider may be given, such as a line break in a header."""
+
+
+class InvalidPayload(NotificationsError, TypeError):
+    """Raised when a payload or context holds more than plain values (JSON), such as a model object."""
+
+
+class UnknownKind(NotificationsError, LookupError):
+    """Raised when no kind of this name is registered in this process."""
+
+
+class UnknownTask(NotificationsError, LookupError):
+    """Raised when no task of this name is registered in this process."""
+
+
+class UnknownChannel(NotificationsError, LookupError):
+    """Raised when a channel is named that NOTIFICATIONS["CHANNELS"] does not configure."""
+
+
+class OutsideTransaction(NotificationsError, RuntimeError):
+    """Raised in strict mode when something is published or notified outside a transaction."""
+
+
+class WrongState(NotificationsError, ValueError):
+    """Raised when a person asks for a move that the row's present state does not allow."""
+
+
+class TaskTimeout(NotificationsError, TimeoutError):
+    """Raised inside a task that runs longer than its timeout."""

@@ -1,0 +1,99 @@
+"""What a notification is: the class that says its channels, category, priority and templates.
+
+A kind lives in `<app>/notifications.py` of the app that owns the fact and is found by
+autodiscovery. Declaring the class registers it under its `name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from notifications.errors import UnknownKind
+from notifications.models.work import Priority
+from notifications.retries import RetryPolicy
+
+if TYPE_CHECKING:
+    from notifications.models import Notification
+
+_registry: dict[str, type[Kind]] = {}
+
+
+class Kind:
+    """Subclass it, give it a `name`, and put its templates under `notifications/<name>/`.
+
+    Email templates are `email.subject.txt`, `email.txt` and `email.html` there; text is rendered
+    without autoescaping, HTML with it.
+    """
+
+    name: ClassVar[str] = ""  # stable: rows and templates refer to it
+    channels: ClassVar[tuple[str, ...]] = ("email",)
+    category: ClassVar[str] = "transactional"
+    priority: ClassVar[Priority] = Priority.NORMAL
+    expires_after: ClassVar[timedelta | None] = None  # too late to be useful after this
+    retry: ClassVar[RetryPolicy | None] = None  # None: NOTIFICATIONS["RETRY"]
+    at_most_once: ClassVar[bool] = False  # True: an unknown outcome waits for a receipt or a person
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.name:
+            return
+        known = _registry.get(cls.name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ImproperlyConfigured(
+                f"Two kinds are named {cls.name!r}: {known.__module__}.{known.__qualname__} and "
+                f"{cls.__module__}.{cls.__qualname__}. Give one of them another name."
+            )
+        _registry[cls.name] = cls
+
+    @classmethod
+    def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:
+        """The template context of each row of `batch`, in its order.
+
+        Called at send time, once for all rows of a claim, so that what they are about can be
+        loaded with a few queries instead of a few for each. The default is the stored context.
+        A secret (reset link, code) is made here, and lives in no row.
+        """
+        return [row.context for row in batch]
+
+    @classmethod
+    def sample(cls) -> Mapping[str, Any]:
+        """A made-up context for previews and test messages."""
+        return {}
+
+    @classmethod
+    def sender(cls, row: Notification) -> str:
+        """The From header of its emails; empty for NOTIFICATIONS["FROM_EMAIL"]."""
+        return ""
+
+    @classmethod
+    def reply_to(cls, row: Notification) -> tuple[str, ...]:
+        """The Reply-To addresses of its emails."""
+        return ()
+
+    @classmethod
+    def headers(cls, row: Notification) -> Mapping[str, str]:
+        """More headers for its emails."""
+        return {}
+
+
+def get_kind(name: str) -> type[Kind]:
+    """The kind registered as `name`. Raises UnknownKind."""
+    try:
+        return _registry[name]
+    except KeyError:
+        raise UnknownKind(
+            f"No kind named {name!r} is registered. Kinds are declared in <app>/notifications.py "
+            "of an installed app."
+        ) from None
+
+
+def all_kinds() -> dict[str, type[Kind]]:
+    """Every registered kind by name, sorted by name."""
+    return dict(sorted(_registry.items()))

@@ -1,0 +1,67 @@
+"""The values that cross the border between the flow, the channels and the providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with an email."""
+
+    name: str  # file name as the recipient sees it
+    content: bytes
+    mimetype: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """One composed mail to one recipient, ready for any email provider."""
+
+    id: int  # the Notification row's primary key, sent as X-Notification-Id
+    to: str  # envelope recipient: exactly one bare address
+    sender: str  # From header, "Name <address>" or a bare address
+    subject: str
+    text: str  # plain text body, may be empty when html is not
+    html: str = ""
+    message_id: str = ""  # stable over all attempts, with angle brackets
+    to_header: str = ""  # To header when it differs from `to` ("Name <address>", several addresses)
+    cc_header: str = ""
+    reply_to: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    attachments: tuple[Attachment, ...] = ()
+    category: str = ""  # the kind's name, for providers with tags
+
+
+class Verdict(StrEnum):
+    """What one provider call came to; each word tells what may be done next."""
+
+    ACCEPTED = "accepted"  # the provider took it over
+    LATER = "later"  # surely not taken; the same call may succeed later
+    PERMANENT = "permanent"  # this message will never be taken
+    HOLD = "hold"  # nothing will be taken until a person or time mends it
+    UNKNOWN = "unknown"  # the provider may have it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of one provider call. `text` is safe to store: no secret, body or address."""
+
+    verdict: Verdict
+    code: str = ""  # the provider's own code: "250", "535", "131026"
+    text: str = ""  # one redacted line for people
+    message_id: str = ""  # the provider's id of an accepted message
+    retry_after: float | None = None  # seconds the provider asked us to wait
+    theirs: bool = False  # the provider's trouble, not the message's: the next provider may try
+    suppress: bool = False  # never write to this address again
+    error: str = ""  # class of the exception, for grouping dead letters
+    traceback: str = ""  # redacted stack trace, for our own errors only
+
+    @property
+    def accepted(self) -> bool:
+        return self.verdict is Verdict.ACCEPTED

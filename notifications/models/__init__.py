@@ -1,0 +1,23 @@
+"""The rows. The database remembers; everything else can be lost."""
+
+from notifications.models.attempt import Attempt
+from notifications.models.dead_letter import DeadLetter
+from notifications.models.hold import Hold
+from notifications.models.notification import Notification
+from notifications.models.schedule import Schedule
+from notifications.models.stamp import Stamp
+from notifications.models.task import Task
+from notifications.models.work import Priority, State, Work
+
+__all__ = [
+    "Attempt",
+    "DeadLetter",
+    "Hold",
+    "Notification",
+    "Priority",
+    "Schedule",
+    "Stamp",
+    "State",
+    "Task",
+    "Work",
+]

@@ -1,0 +1,61 @@
+"""What must wait, and why: a queue, a provider, a kind or everything."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+
+class Hold(models.Model):
+    """Rows under an open hold are not claimed and burn no attempt. Lifted holds are history."""
+
+    class Scope(models.TextChoices):
+        """What is held."""
+
+        ALL = "all", _("everything")
+        QUEUE = "queue", _("queue")
+        PROVIDER = "provider", _("provider")
+        KIND = "kind", _("kind")
+
+    class Cause(models.TextChoices):
+        """Who or what asked for it."""
+
+        PERSON = "person", _("paused by a person")
+        PROVIDER = "provider", _("the provider refuses everything")
+        BACKLOG = "backlog", _("an old backlog")
+
+    id = models.BigAutoField(primary_key=True)
+    scope = models.CharField(_("scope"), max_length=16, choices=Scope.choices)
+    name = models.CharField(_("name"), max_length=100, blank=True, default="")
+    cause = models.CharField(
+        _("cause"), max_length=16, choices=Cause.choices, default=Cause.PERSON
+    )
+    reason = models.CharField(_("reason"), max_length=300, blank=True, default="")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("by"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    created_at = models.DateTimeField(_("since"), db_default=Now())
+    until = models.DateTimeField(_("until"), null=True, blank=True)
+    lifted_at = models.DateTimeField(_("lifted at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("hold")
+        verbose_name_plural = _("holds")
+        constraints = [
+            # One open hold for each thing: whoever comes second updates the first.
+            models.UniqueConstraint(
+                fields=["scope", "name"],
+                name="ntf_hold_open",
+                condition=models.Q(lifted_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.name}".strip()

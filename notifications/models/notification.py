@@ -1,0 +1,65 @@
+"""One message to one recipient on one channel."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from notifications.models.work import Work, work_indexes
+
+
+class Notification(Work):
+    """A message that was asked for; `kind` is empty for mail sent without a kind."""
+
+    label = _("notification")
+
+    kind = models.CharField(_("kind"), max_length=100, blank=True, default="")
+    channel = models.CharField(_("channel"), max_length=32)
+    to = models.CharField(_("recipient"), max_length=320, help_text=_("address on the channel"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,  # a partial index below: most updates of a row then leave it alone
+    )
+    language = models.CharField(_("language"), max_length=16, blank=True, default="")
+    context = models.JSONField(
+        _("context"), default=dict, blank=True, help_text=_("ids and plain facts, no secrets")
+    )
+    content = models.BinaryField(
+        _("content"),
+        null=True,
+        editable=False,
+        help_text=_("encrypted content of mail without a kind, erased once sent"),
+    )
+
+    class Meta:
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
+        permissions = [
+            ("view_content", _("Can see recipients and contents")),
+            ("retry_notification", _("Can retry and resend notifications")),
+            ("cancel_notification", _("Can cancel notifications")),
+            ("send_test", _("Can send test messages")),
+            ("manage_queue", _("Can pause, resume, clean and empty queues")),
+        ]
+        indexes = [
+            *work_indexes("ntf_message"),
+            models.Index(
+                fields=["user"], name="ntf_message_user", condition=models.Q(user__isnull=False)
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "key"],
+                name="ntf_message_key",
+                condition=models.Q(key__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind or self.channel} #{self.pk}"

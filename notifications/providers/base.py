@@ -1,0 +1,75 @@
+"""What a provider is: one configured service that carries composed messages.
+
+A provider is written as a `Provider` (its settings, checked once) and a `Session` (its open
+connection, used by one thread). The least a new provider needs is `Session.send`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from django.core.checks import CheckMessage
+
+from notifications.message import Outcome, Verdict
+
+M = TypeVar("M")
+
+
+class Lane(Protocol[M]):
+    """One thread's way through the waiting messages, seen by the session that serves it."""
+
+    def take(self, *, wait: bool = True) -> M | None:
+        """The next message; None when the lane closes, or with `wait=False` when none waits."""
+
+    def begin(self, message: M) -> None:
+        """Say that from now on the provider may accept `message`: an end without `report` is unknown."""
+
+    def report(self, message: M, outcome: Outcome) -> None:
+        """Say what became of a message that was taken."""
+
+    def give_back(self, message: M) -> None:
+        """Return a message that was taken but not begun; another lane sends it."""
+
+
+class Session(Generic[M]):
+    """An open connection to a provider. Used by one thread; `abort` may come from another."""
+
+    def send(self, message: M) -> Outcome:
+        """Hand over one message and tell what came of it. Exceptions count as unknown outcomes."""
+        raise NotImplementedError
+
+    def work(self, lane: Lane[M]) -> None:
+        """Send until the lane closes, one message after the other."""
+        while (message := lane.take()) is not None:
+            lane.begin(message)
+            lane.report(message, self.send(message))
+
+    def abort(self) -> None:
+        """Close the sockets at once, called by the watching thread when a call's time is over."""
+
+    def close(self) -> None:
+        """Say goodbye and close. Never raises."""
+
+
+class Provider(Generic[M]):
+    """One entry of NOTIFICATIONS["PROVIDERS"]; built once a process, shared by its threads."""
+
+    channels: tuple[str, ...] = ()  # the channels whose messages it can carry
+
+    def __init__(self, name: str, *, timeout: float, options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.timeout = timeout  # seconds one call may take in all; the library timeouts stay below
+        self.options = options
+
+    def connect(self) -> Session[M]:
+        """A new session. May connect lazily; what it raises is judged by `judge`."""
+        raise NotImplementedError
+
+    def judge(self, error: Exception) -> Outcome:
+        """The outcome that an exception from `connect` or `send` stands for."""
+        return Outcome(Verdict.UNKNOWN, error=type(error).__qualname__, theirs=False)
+
+    def check(self) -> list[CheckMessage]:
+        """System check messages about its options."""
+        return []
