@@ -54,7 +54,11 @@ DEFAULTS: dict[str, Any] = {
     "SLICE": 5.0,  # seconds one RQ job serves its queues before it makes room
     "CLOCK": 1.0,  # seconds between the clock's looks at the database
     "TASK_QUEUE": "default",  # queue of tasks and event handlers that name none
+    # The queues that carry only this app's jobs, beside TASK_QUEUE and those of the channels. Jobs
+    # of the host's own belong in other queues: on these our Worker runs nothing else.
+    "TASK_QUEUES": ["default", "documents", "maintenance"],
     "TASK_TIMEOUT": 25.0,  # seconds a task may run; below the lease, or the task sets its own
+    "LONGEST_TASK": 600.0,  # seconds; no task may declare a longer timeout
     "STRICT": False,  # refuse publish() and notify() outside a transaction, instead of warning
     "BACKLOG_AGE": "3d",  # what should have gone out longer ago waits for a person; None: never
     "FRONTEND_URL": "",  # origin of absolute links in messages: workers have no request
@@ -171,6 +175,11 @@ def provider(name: str) -> Provider[Any]:
             if known.name == name:
                 return known
     raise ImproperlyConfigured(f"No channel uses a provider named {name!r}.")
+
+
+def owns_queue(queue: str) -> bool:
+    """Whether `queue` carries this app's rings: a channel's queue, or one of TASK_QUEUES."""
+    return channel_of_queue(queue) is not None or queue in {get("TASK_QUEUE"), *get("TASK_QUEUES")}
 
 
 def queue_names() -> tuple[str, ...]:

@@ -18,13 +18,14 @@ class Hold(models.Model):
         QUEUE = "queue", _("queue")
         PROVIDER = "provider", _("provider")
         KIND = "kind", _("kind")
+        BACKLOG = "backlog", _("old backlog of a queue")
 
     class Cause(models.TextChoices):
         """Who or what asked for it."""
 
         PERSON = "person", _("paused by a person")
         PROVIDER = "provider", _("the provider refuses everything")
-        BACKLOG = "backlog", _("an old backlog")
+        AGE = "age", _("older than the set age")
 
     id = models.BigAutoField(primary_key=True)
     scope = models.CharField(_("scope"), max_length=16, choices=Scope.choices)

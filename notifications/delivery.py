@@ -1,0 +1,456 @@
+"""One queue's messages on their way: claim -> compose -> hand over -> settle.
+
+The life of a claim: its rows are *sifted* (too late, unknown here, not allowed in this
+environment), *composed* a few at a time, *started* (marked in the database before anything leaves
+the house), handed to the senders' threads, and *settled* in bulk as the outcomes come back. One
+transaction settles up to FLUSH_ROWS outcomes and starts as many new rows; the next claim is made
+while the last rows of this one are under way.
+
+What a dead worker can send twice is what it had started and not settled: at most WINDOW rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connections, router
+
+from notifications import conf, holds, outbox, rates, rings
+from notifications.errors import UnknownKind
+from notifications.kinds import Kind, get_kind
+from notifications.message import Outcome, Verdict
+from notifications.models import Attempt, Hold, Notification, State
+from notifications.outbox import DeadLetterDraft, Settlement
+from notifications.providers.base import Provider
+from notifications.recipients import permitted
+from notifications.redaction import describe, safe_traceback
+from notifications.retries import Again, GiveUp, Wait, decide
+from notifications.senders import Call, Result, Senders
+
+logger = logging.getLogger("notifications.delivery")
+
+FLUSH_ROWS = 25  # outcomes settled in one transaction ...
+FLUSH_SECONDS = 0.1  # ... or those of this time, whichever comes first
+RETURN_SECONDS = 30.0  # when a row this process does not understand is offered again
+RETRY_DATABASE = 0.5  # seconds between tries to settle while the database is away
+
+
+@dataclass(eq=False, slots=True)
+class _Composed:
+    row: Notification
+    message: Any
+
+
+class Delivery:
+    """The messages of one channel's queue, served by one process for one slice."""
+
+    def __init__(
+        self,
+        channel: conf.ChannelConf,
+        results: SimpleQueue[Result | None],
+        *,
+        shared_rate: bool = True,
+    ) -> None:
+        self.channel = channel
+        self.handed = 0  # provider calls made, for the log
+        self.wait = 0.0  # seconds until the next rate token, after a claim that got none
+        self.dry = False  # the last claim left nothing due
+        self._results = results
+        self._shared_rate = shared_rate
+        self._senders: dict[str, Senders] = {}
+        self._claimed: deque[Notification] = deque()
+        self._suspects: deque[Notification] = deque()  # lost a lease before; sent alone
+        self._composed: deque[_Composed] = deque()
+        self._flying: dict[int, Notification] = {}
+        self._settlements: list[Settlement] = []
+        self._attempts: list[Attempt] = []
+        self._oldest = 0.0  # monotonic time of the oldest outcome not settled
+        self._lease_end = 0.0  # monotonic; the lease of the earliest claim still held
+        self._alone = False  # a suspect is under way, and nothing else may be
+        self._began = time.monotonic()
+        self._held = holds.Holds()  # as of the last step
+        self._refused: dict[str, Outcome] = {}  # providers that refuse everything, not held yet
+        self._database_back_at = 0.0
+
+    @property
+    def window(self) -> int:
+        """Rows started and not settled, at most."""
+        return 2 * FLUSH_ROWS if self.channel.concurrency <= FLUSH_ROWS else (
+            self.channel.concurrency + 2 * FLUSH_ROWS
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether rows are claimed, under way or not settled."""
+        return bool(
+            self._claimed
+            or self._suspects
+            or self._composed
+            or self._flying
+            or self._settlements
+            or self._attempts
+        )
+
+    def step(self, *, claiming: bool, releasing: bool = True) -> None:
+        """Do what can be done now without waiting: claim more, or (`releasing`) give back what is
+        not started and finish what is."""
+        for senders in self._senders.values():
+            senders.watch()
+        if time.monotonic() < self._database_back_at:
+            return
+        try:
+            self._held = holds.current()
+            if claiming:
+                self._claim()
+            elif releasing:
+                self._give_back()
+            self._compose()
+            self._flush()
+        except (OperationalError, InterfaceError) as error:
+            self._lose_database(error)
+
+    def take(self, result: Result) -> None:
+        """Judge one outcome of a provider call."""
+        call, outcome = result.call, result.outcome
+        row = call.row
+        self.handed += 1
+        self._note(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
+        if outcome.accepted:
+            self._land(row, Settlement(row, State.SENT))
+            return
+        logger.info(
+            "notification %s: %s by %s: %s %s",
+            row.pk, outcome.verdict, call.provider.name, outcome.code, outcome.text,
+        )  # fmt: skip
+        if outcome.verdict is Verdict.HOLD:
+            self._refused[call.provider.name] = outcome
+        following = self._following(call.provider)
+        if outcome.theirs and outcome.verdict is not Verdict.UNKNOWN and following is not None:
+            self._submit(_Composed(row, call.message), following)
+            return
+        self._land(row, self._judge(row, outcome))
+
+    def close(self) -> None:
+        """Close the connections and give back what was not started."""
+        for senders in self._senders.values():
+            senders.close()
+        try:
+            self._give_back()
+        except (OperationalError, InterfaceError) as error:
+            self._lose_database(error)  # the leases will run out
+
+    # -- claim ------------------------------------------------------------------------------
+
+    def _claim(self) -> None:
+        if self._alone and self.busy:
+            return
+        self._alone = False
+        waiting = len(self._claimed) + len(self._composed)
+        if waiting > FLUSH_ROWS or self._suspects:
+            return
+        queue = self.channel.queue
+        if self._held.stops(queue):
+            self._give_back()
+            self.dry = True
+            return
+        limit = self._appetite() - waiting
+        if limit <= 0:
+            return
+        if self.channel.rate is not None:
+            if not outbox.has_due(queue):
+                self.dry, self.wait = True, 0.0
+                return
+            grant = rates.take(queue, self.channel.rate, limit, shared=self._shared_rate)
+            self.wait = grant.wait
+            if not grant.tokens:
+                self.dry = False
+                return
+            limit = grant.tokens
+        began = time.monotonic()
+        rows = outbox.claim(Notification, queue, limit)
+        if not self.busy:
+            self._lease_end = began + conf.get("LEASE")
+        self.dry = len(rows) < limit
+        if rows and not self.dry:
+            rings.ring(queue)  # there may be more: idle workers join in
+        self._sift(rows)
+
+    def admit(self, row: Notification) -> None:
+        """Deliver this claimed row, and claim no others."""
+        self._lease_end = time.monotonic() + conf.get("LEASE")
+        self._sift([row])
+
+    def _appetite(self) -> int:
+        """Rows to hold claimed: what goes out in about two seconds, well under their lease."""
+        speed = self.handed / max(0.01, time.monotonic() - self._began)
+        return int(min(conf.get("CLAIM"), max(4 * self.channel.concurrency, 2 * speed)))
+
+    def _sift(self, rows: Sequence[Notification]) -> None:
+        """Settle what must not be sent, and set aside what must be sent alone."""
+        strange: list[Notification] = []
+        for row in rows:
+            claimed_at = row.due_at.timestamp() - conf.get("LEASE")  # the database's time
+            if row.started:
+                self._lapse(row)
+            elif row.expires_at is not None and row.expires_at.timestamp() <= claimed_at:
+                self._land(row, Settlement(row, State.EXPIRED, False, reason="too late to be sent"))
+            elif self._is_stale(row, claimed_at):
+                self._park(row)
+            elif row.kind and not _is_known(row.kind):
+                strange.append(row)
+            elif (address := permitted(row.channel, row.to)) is None:
+                reason = (
+                    f"NOTIFICATIONS['RECIPIENTS'] does not allow this address in the "
+                    f"{conf.environment()!r} environment"
+                )
+                self._land(row, Settlement(row, State.SUPPRESSED, False, reason=reason))
+            else:
+                row.to = address
+                (self._suspects if row.lapses else self._claimed).append(row)
+        if strange:
+            names = ", ".join(sorted({row.kind for row in strange}))
+            logger.warning("no kind named %s here: given back for a newer worker", names)
+            outbox.release(strange, after=RETURN_SECONDS, reason="kind unknown to a worker")
+
+    def _lapse(self, row: Notification) -> None:
+        """The former worker died after starting the row: the provider may have it."""
+        outcome = Outcome(
+            Verdict.UNKNOWN, code="lease_lost", text="its worker died while sending it"
+        )
+        self._note(row, outcome, provider="", milliseconds=0)
+        settlement = self._judge(row, outcome)
+        after = 0.0 if settlement.state is State.PENDING else settlement.after
+        self._land(row, replace(settlement, after=after, lapsed=True))
+
+    def _is_stale(self, row: Notification, now: float) -> bool:
+        age = conf.get("BACKLOG_AGE")
+        if age is None or row.attempts:
+            return False
+        return now - row.wanted_at.timestamp() > conf.parse_duration(age).total_seconds()
+
+    def _park(self, row: Notification) -> None:
+        reason = f"older than {conf.get('BACKLOG_AGE')}: waits for a person"
+        holds.hold(
+            Hold.Scope.BACKLOG, self.channel.queue, reason=reason, cause=Hold.Cause.AGE
+        )
+        self._land(row, Settlement(row, State.PENDING, False, after=None, reason=reason))
+
+    # -- compose ----------------------------------------------------------------------------
+
+    def _compose(self) -> None:
+        """Compose the next few rows; a suspect only when nothing else is under way."""
+        if self._suspects and not (self._claimed or self._composed or self._flying):
+            if self._settlements:
+                return
+            self._alone = True
+            batch = [self._suspects.popleft()]
+            rest, self._suspects = list(self._suspects), deque()
+            outbox.release(rest)
+        else:
+            room = self.window - len(self._flying) - len(self._composed)
+            count = min(FLUSH_ROWS, room, len(self._claimed))
+            batch = [self._claimed.popleft() for _ in range(count)]
+        for row, context in self._contexts(batch):
+            try:
+                kind = get_kind(row.kind) if row.kind else None
+                message = self.channel.channel.compose(row, kind, context)
+            except Exception as error:
+                self._refuse(row, error)
+            else:
+                self._composed.append(_Composed(row, message))
+
+    def _contexts(self, batch: Sequence[Notification]) -> list[tuple[Notification, Any]]:
+        """Each row with its template context, loaded for all rows of a kind at once."""
+        by_kind: dict[str, list[Notification]] = {}
+        for row in batch:
+            by_kind.setdefault(row.kind, []).append(row)
+        prepared: list[tuple[Notification, Any]] = []
+        for name, rows in by_kind.items():
+            if not name:
+                prepared += [(row, row.context) for row in rows]
+                continue
+            try:
+                prepared += zip(rows, get_kind(name).prepare(rows), strict=True)
+            except (OperationalError, InterfaceError):
+                self._claimed.extendleft(reversed(batch))
+                raise
+            except Exception as error:
+                prepared += self._contexts_one_by_one(get_kind(name), rows, error)
+        return prepared
+
+    def _contexts_one_by_one(
+        self, kind: type[Kind], rows: Sequence[Notification], error: Exception
+    ) -> list[tuple[Notification, Any]]:
+        """One bad row must not take its neighbours along."""
+        if len(rows) == 1:
+            self._refuse(rows[0], error)
+            return []
+        prepared: list[tuple[Notification, Any]] = []
+        for row in rows:
+            try:
+                prepared += zip([row], kind.prepare([row]), strict=True)
+            except Exception as own:
+                self._refuse(row, own)
+        return prepared
+
+    def _refuse(self, row: Notification, error: Exception) -> None:
+        """Our own code failed to make the message: a deploy may mend it before the last try."""
+        logger.warning("notification %s: cannot compose: %s", row.pk, describe(error))
+        outcome = Outcome(
+            Verdict.LATER,
+            text=describe(error),
+            error=type(error).__qualname__,
+            traceback=safe_traceback(error),
+        )
+        self._note(row, outcome, provider="", milliseconds=0)
+        self._land(row, self._judge(row, outcome))
+
+    # -- hand over and settle ---------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Settle outcomes and start the next rows, in one transaction."""
+        now = time.monotonic()
+        # Nothing starts with less lease left than one call may take.
+        if self._composed and now + self.channel.timeout + 1.0 > self._lease_end:
+            self._give_back()
+        room = self.window - len(self._flying)
+        nexts = [self._composed[i] for i in range(min(FLUSH_ROWS, room, len(self._composed)))]
+        outcomes_due = self._settlements and (
+            len(self._settlements) >= FLUSH_ROWS
+            or now - self._oldest >= FLUSH_SECONDS
+            or not (self._flying or nexts)
+        )
+        starts_due = nexts and (
+            len(nexts) >= FLUSH_ROWS
+            or len(self._flying) < self.channel.concurrency
+            or not self._claimed
+        )
+        if not (outcomes_due or starts_due or (self._attempts and not self._flying)):
+            return
+        with outbox.transaction_of(Notification):
+            for name, outcome in self._refused.items():
+                self._hold(name, outcome)
+            if self._settlements or self._attempts:
+                outbox.settle(self._settlements, self._attempts)
+            ours = {row.pk for row in outbox.start([each.row for each in nexts])}
+        self._refused.clear()
+        self._settlements, self._attempts = [], []
+        for composed in nexts:
+            self._composed.popleft()
+            if composed.row.pk in ours:
+                self._send(composed)
+
+    def _send(self, composed: _Composed) -> None:
+        self._flying[composed.row.pk] = composed.row
+        provider = self._following(None)
+        if provider is None:  # held since it was claimed
+            self._land(composed.row, Settlement(composed.row, State.PENDING, False, after=0.0))
+            return
+        self._submit(composed, provider)
+
+    def _submit(self, composed: _Composed, provider: Provider[Any]) -> None:
+        senders = self._senders.get(provider.name)
+        if senders is None:
+            senders = self._senders[provider.name] = Senders(
+                provider, lanes=self.channel.concurrency, results=self._results
+            )
+        senders.submit(Call(self, composed.row, composed.message, provider))
+
+    def _following(self, after: Provider[Any] | None) -> Provider[Any] | None:
+        """The next provider of the chain that is not held."""
+        closed = {*self._held.providers, *self._refused}
+        chain = self.channel.providers
+        first = 0 if after is None else chain.index(after) + 1
+        return next((each for each in chain[first:] if each.name not in closed), None)
+
+    def _judge(self, row: Notification, outcome: Outcome) -> Settlement:
+        kind = get_kind(row.kind) if row.kind and _is_known(row.kind) else None
+        policy = (kind and kind.retry) or conf.retry_policy()
+        expires_in = None
+        if row.expires_at is not None:
+            expires_in = (row.expires_at - row.due_at).total_seconds() + conf.get("LEASE")
+        decision = decide(
+            outcome,
+            attempt=row.attempts + 1,
+            policy=policy.with_overrides(row.policy_changes),
+            expires_in=expires_in,
+            at_most_once=bool(kind and kind.at_most_once),
+        )
+        match decision:
+            case Again(after):
+                return Settlement(row, State.PENDING, after=after, reason=outcome.text)
+            case Wait(reason, _):
+                return Settlement(row, State.PENDING, False, after=0.0, reason=reason)
+            case GiveUp(reason, "dead"):
+                draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
+                return Settlement(row, State.DEAD, reason=reason, dead=draft)
+            case GiveUp(reason, state):
+                return Settlement(row, State(state), reason=reason)
+
+    def _hold(self, provider: str, outcome: Outcome) -> None:
+        decision = decide(outcome, attempt=1, policy=conf.retry_policy())
+        assert isinstance(decision, Wait)
+        holds.hold(
+            Hold.Scope.PROVIDER,
+            provider,
+            reason=decision.reason,
+            cause=Hold.Cause.PROVIDER,
+            seconds=decision.seconds,
+        )
+
+    def _land(self, row: Notification, settlement: Settlement) -> None:
+        self._flying.pop(row.pk, None)
+        if not self._settlements:
+            self._oldest = time.monotonic()
+        self._settlements.append(settlement)
+        if settlement.after == 0.0:
+            self.dry = False  # due again at once
+
+    def _note(
+        self, row: Notification, outcome: Outcome, *, provider: str, milliseconds: int
+    ) -> None:
+        self._attempts.append(
+            Attempt(
+                notification_id=row.pk,
+                number=row.attempts + 1,
+                provider=provider,
+                outcome=str(outcome.verdict),
+                code=outcome.code[:32],
+                text=outcome.text[:500],
+                message_id=outcome.message_id[:200],
+                milliseconds=milliseconds,
+            )
+        )
+
+    def _give_back(self) -> None:
+        rows = [*self._claimed, *self._suspects, *(each.row for each in self._composed)]
+        outbox.release(rows)
+        self._claimed.clear()
+        self._suspects.clear()
+        self._composed.clear()
+
+    def _lose_database(self, error: Exception) -> None:
+        """Keep the outcomes and try again: what was accepted must be settled, if it can be."""
+        logger.warning("%s: the database is away: %s", self.channel.queue, type(error).__name__)
+        connections[router.db_for_write(Notification)].close()
+        now = time.monotonic()
+        self._database_back_at = now + RETRY_DATABASE
+        self.dry = True
+        if now > self._lease_end:  # others have these rows now
+            for rows in (self._claimed, self._suspects, self._composed, self._settlements):
+                rows.clear()
+            self._attempts.clear()
+
+
+def _is_known(kind: str) -> bool:
+    try:
+        get_kind(kind)
+    except UnknownKind:
+        return False
+    return True

@@ -1,0 +1,336 @@
+"""Ask for messages: one row for each recipient and channel, in the caller's transaction.
+
+    notify(OrderConfirmation, to=customer, context={"order_id": 7}, about=order)
+    send_email(to="ann@example.com", subject="Hello", text="…")
+
+Nothing is sent here: after the commit the row's queue is rung, and a worker does the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models, router
+from django.db.models.functions import Now
+
+from notifications import conf, contents, rings
+from notifications.errors import InvalidAddress, InvalidMessage
+from notifications.kinds import Kind
+from notifications.message import Attachment
+from notifications.models import Notification, Priority
+from notifications.muting import is_muted
+from notifications.retries import Backoff, RetryPolicy
+from notifications.tasks import check_plain, due_at, require_transaction
+
+logger = logging.getLogger("notifications.dispatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Somebody to write to, when a user or a bare address does not say enough."""
+
+    user: AbstractBaseUser | None = None
+    addresses: Mapping[str, str] = field(default_factory=dict)  # by channel; before the user's own
+    language: str = ""  # empty: the user's own, or the project's
+    context: Mapping[str, Any] = field(default_factory=dict)  # on top of the call's context
+    key: str | None = None  # idempotency key of this recipient's messages
+
+
+To: TypeAlias = AbstractBaseUser | str | Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What all messages of one call share."""
+
+    queue: str | None
+    priority: int
+    about_type: str
+    about_id: str
+    due: Any
+    expires: Any
+    retry: dict[str, Any] | None
+
+
+def notify(
+    kind: type[Kind],
+    *,
+    to: To | Sequence[To],
+    context: Mapping[str, Any] | None = None,
+    channels: Sequence[str] | None = None,
+    about: models.Model | None = None,
+    key: str | None = None,
+    delay: timedelta | float | None = None,
+    at: datetime | None = None,
+    expires_after: timedelta | None = None,
+    priority: Priority | None = None,
+    language: str = "",
+    retries: int | None = None,
+    backoff: Backoff | None = None,
+    base: float | None = None,
+) -> list[Notification]:
+    """Send a notification of `kind` to somebody, on each of the kind's channels (or `channels`).
+
+    `context` holds ids and plain facts for the templates; `about` is the object it is about.
+    With a `key` the same call made twice gives the same rows. `delay` (seconds or timedelta) or
+    `at` (aware datetime) put it off; `expires_after` drops it if it is still waiting so long
+    after its time. The rest overrides the kind's priority and retry policy. Returns the rows.
+
+    Raises InvalidAddress when somebody has no address on a channel or a wrong one,
+    InvalidPayload for a context that is not plain, UnknownChannel, and OutsideTransaction in
+    strict mode.
+    """
+    if is_muted():
+        logger.debug("muted: %s", kind.name)
+        return []
+    values = dict(context or {})
+    check_plain(values, where=f"the context of {kind.name}")
+    options = _options(
+        priority=kind.priority if priority is None else priority,
+        about=about,
+        delay=delay,
+        at=at,
+        expires_after=expires_after or kind.expires_after,
+        retry=_retry_changes(retries, backoff, base),
+    )
+    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
+    rows = [
+        _row(_recipient(each, key), channel, options, kind=kind, context=values, language=language)
+        for each in everybody
+        for channel in channels or kind.channels
+    ]
+    return _insert(rows)
+
+
+def notify_many(
+    kind: type[Kind],
+    recipients: Iterable[To],
+    *,
+    context: Mapping[str, Any] | None = None,
+    channels: Sequence[str] | None = None,
+    about: models.Model | None = None,
+    delay: timedelta | float | None = None,
+    at: datetime | None = None,
+    priority: Priority | None = None,
+    batch_size: int = 1000,
+) -> int:
+    """Send `kind` to many people, each with the context of its own Recipient; how many rows.
+
+    Recipients may be a generator: rows are written `batch_size` at a time, in the caller's
+    transaction. Who has no usable address is logged and left out, so that one bad address does
+    not stop a campaign.
+    """
+    if is_muted():
+        logger.debug("muted: %s", kind.name)
+        return 0
+    shared = dict(context or {})
+    check_plain(shared, where=f"the context of {kind.name}")
+    options = _options(
+        priority=kind.priority if priority is None else priority,
+        about=about,
+        delay=delay,
+        at=at,
+        expires_after=kind.expires_after,
+        retry=None,
+    )
+    written = 0
+    rows: list[Notification] = []
+    for each in recipients:
+        recipient = _recipient(each, None)
+        values = {**shared, **recipient.context}
+        for channel in channels or kind.channels:
+            try:
+                rows.append(_row(recipient, channel, options, kind=kind, context=values))
+            except InvalidAddress as error:
+                logger.warning("%s: left out: %s", kind.name, error)
+        if len(rows) >= batch_size:
+            written += len(_insert(rows))
+            rows = []
+    return written + len(_insert(rows))
+
+
+def send_email(
+    *,
+    to: To | Sequence[To],
+    subject: str,
+    text: str = "",
+    html: str = "",
+    sender: str = "",
+    reply_to: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    attachments: Sequence[Attachment] = (),
+    to_header: str = "",
+    cc_header: str = "",
+    about: models.Model | None = None,
+    key: str | None = None,
+    delay: timedelta | float | None = None,
+    at: datetime | None = None,
+    expires_after: timedelta | None = None,
+    priority: Priority = Priority.NORMAL,
+    retries: int | None = None,
+    backoff: Backoff | None = None,
+    base: float | None = None,
+) -> list[Notification]:
+    """Send a mail that has no kind, to each recipient on its own; the rows.
+
+    Its content is stored encrypted until it is sent, then erased. `to_header` and `cc_header`
+    show other recipients. Raises InvalidMessage for line breaks in headers and for a mail
+    without text and html, and what `notify` raises.
+    """
+    if is_muted():
+        logger.debug("muted: a mail without a kind")
+        return []
+    if not (text or html):
+        raise InvalidMessage("A mail needs a `text`, an `html`, or both.")
+    visible = {"subject": subject, "sender": sender, "to_header": to_header, "cc_header": cc_header}
+    more = dict(headers or {})
+    for name, value in [*visible.items(), *more.items(), *(("reply_to", r) for r in reply_to)]:
+        if any(ord(character) < 32 for character in f"{name}{value}"):
+            raise InvalidMessage(f"{name} must be one line without control characters.")
+    files = [
+        {
+            "name": each.name,
+            "content": b64encode(each.content).decode("ascii"),
+            "mimetype": each.mimetype,
+        }
+        for each in attachments
+    ]
+    bodies = {"text": text, "html": html, "reply_to": list(reply_to), "headers": more}
+    content = contents.seal({**visible, **bodies, "attachments": files})
+    options = _options(
+        priority=priority,
+        about=about,
+        delay=delay,
+        at=at,
+        expires_after=expires_after,
+        retry=_retry_changes(retries, backoff, base),
+    )
+    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
+    rows = []
+    for each in everybody:
+        row = _row(_recipient(each, key), "email", options)
+        row.content = content
+        rows.append(row)
+    return _insert(rows)
+
+
+def _options(
+    *,
+    priority: int,
+    about: models.Model | None,
+    delay: timedelta | float | None,
+    at: datetime | None,
+    expires_after: timedelta | None,
+    retry: dict[str, Any] | None,
+) -> _Options:
+    if delay is not None and at is not None:
+        raise ValueError("Give either `delay` or `at`, not both.")
+    if isinstance(delay, int | float):
+        delay = timedelta(seconds=delay)
+    due = due_at(at if delay is None else delay)
+    expires = None
+    if expires_after is not None:
+        expires = (Now() if due is None else due) + expires_after
+    return _Options(
+        queue=None,
+        priority=priority,
+        about_type="" if about is None else about._meta.label_lower,
+        about_id="" if about is None else str(about.pk),
+        due=due,
+        expires=expires,
+        retry=retry,
+    )
+
+
+def _retry_changes(
+    retries: int | None, backoff: Backoff | None, base: float | None
+) -> dict[str, Any] | None:
+    given = {"retries": retries, "backoff": backoff, "base": base}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        return None
+    RetryPolicy().with_overrides(changes)  # refuses what makes no sense, here and now
+    return changes
+
+
+def _recipient(to: To, key: str | None) -> Recipient:
+    if isinstance(to, Recipient):
+        return to if key is None or to.key else Recipient(
+            to.user, to.addresses, to.language, to.context, key
+        )  # fmt: skip
+    if isinstance(to, str):
+        return Recipient(addresses={"*": to}, key=key)
+    return Recipient(user=to, key=key)
+
+
+def _row(
+    recipient: Recipient,
+    channel: str,
+    options: _Options,
+    *,
+    kind: type[Kind] | None = None,
+    context: Mapping[str, Any] | None = None,
+    language: str = "",
+) -> Notification:
+    configured = conf.channel(channel)
+    user = recipient.user
+    row = Notification(
+        kind="" if kind is None else kind.name,
+        channel=channel,
+        queue=configured.queue,
+        to=_address(recipient, configured),
+        user_id=None if user is None else user.pk,
+        language=language or recipient.language or str(getattr(user, "language", "") or ""),
+        context={**(context or {}), **recipient.context},
+        priority=options.priority,
+        about_type=options.about_type,
+        about_id=options.about_id,
+        retry=options.retry,
+        key=recipient.key,
+        expires_at=options.expires,
+    )
+    if options.due is not None:
+        row.due_at = row.wanted_at = options.due
+    return row
+
+
+def _address(recipient: Recipient, configured: conf.ChannelConf) -> str:
+    given = recipient.addresses.get(configured.name) or recipient.addresses.get("*", "")
+    user = recipient.user
+    if not given and user is not None:
+        given = configured.channel.address_of(user)
+    if not given:
+        who = "the recipient" if user is None else f"user {user.pk}"
+        raise InvalidAddress(
+            f"{who} has no address for the channel {configured.name!r}; give one, or pass "
+            "other `channels`."
+        )
+    return configured.channel.clean(given)
+
+
+def _insert(rows: list[Notification]) -> list[Notification]:
+    if not rows:
+        return rows
+    using = router.db_for_write(Notification)
+    require_transaction(using)
+    if any(row.key is not None for row in rows):
+        rows = [_insert_once(row, using) for row in rows]
+    else:
+        Notification.objects.using(using).bulk_create(rows)
+    for queue in {row.queue for row in rows}:
+        rings.ring_on_commit(queue, using)
+    return rows
+
+
+def _insert_once(row: Notification, using: str) -> Notification:
+    known = Notification.objects.using(using)
+    known.bulk_create([row], ignore_conflicts=row.key is not None)
+    if row.key is None:
+        return row
+    return known.get(channel=row.channel, key=row.key)

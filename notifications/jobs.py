@@ -1,0 +1,55 @@
+"""What RQ runs. These functions never raise: retries are decided in one place, and it is not RQ.
+
+A ring's job is `serve(queue)`; it serves every queue of the worker that runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from notifications import conf, outbox
+from notifications.models import Notification
+from notifications.service import Service, serve_safely
+
+logger = logging.getLogger("notifications.jobs")
+
+STOP = threading.Event()  # set when the worker shall stop: finish what is begun, return the rest
+
+_queues: tuple[str, ...] = ()
+
+
+def set_queues(names: Sequence[str]) -> None:
+    """Say which queues this worker serves, in their order; told by our Worker."""
+    global _queues
+    _queues = tuple(names)
+
+
+def serve(queue: str) -> None:
+    """Serve this worker's queues, or `queue` alone where the worker is not ours."""
+    try:
+        serve_safely(Service(_queues or (queue,), stopping=STOP.is_set), conf.get("SLICE"))
+    except Exception:
+        logger.exception("serving %s ended early; the clock will ring again", queue)
+
+
+def deliver_email(notification_id: int | None = None) -> None:
+    """Serve the email queue; or send the one waiting row, due or not, when given its id."""
+    deliver("email", notification_id)
+
+
+def deliver(channel: str, notification_id: int | None) -> None:
+    """Serve the queue of `channel`, or send its one row."""
+    try:
+        service = Service((conf.channel(channel).queue,), stopping=STOP.is_set)
+        if notification_id is None:
+            serve_safely(service, conf.get("SLICE"))
+            return
+        row = outbox.claim_one(Notification, notification_id)
+        if row is None or row.channel != channel:
+            logger.info("notification %s does not wait on %s", notification_id, channel)
+            return
+        service.run_one(row)
+    except Exception:
+        logger.exception("delivering on %s ended early; the clock will ring again", channel)

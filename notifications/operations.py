@@ -1,0 +1,325 @@
+"""Every verb a person can use: the admin, the API and the commands call these, and nothing else.
+
+Each takes `by`, the person, and leaves an audit line (Django's LogEntry) when one is given.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import django_rq
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.contenttypes.models import ContentType
+from django.db import models, router, transaction
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+
+from notifications import conf, holds, outbox, rings
+from notifications.errors import WrongState
+from notifications.models import DeadLetter, Hold, Notification, Stamp, State, Task
+from notifications.models.work import may_move
+from notifications.service import Service
+
+logger = logging.getLogger("notifications.operations")
+
+BATCH = 1000  # rows one statement touches, so that no table is locked for long
+
+FINAL = frozenset(State.values) - {State.PENDING}
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What a clean-up removed."""
+
+    rows: int
+    jobs: int
+
+
+# -- one row ------------------------------------------------------------------------------------
+
+
+def retry(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> None:
+    """Send the same row again, as if for the first time; its dead letter goes.
+
+    Raises WrongState for a row that is not dead, unknown, cancelled, expired or suppressed.
+    """
+    using = router.db_for_write(type(row))
+    with transaction.atomic(using=using):
+        states = [state for state in State if state != State.PENDING and may_move(state, "pending")]
+        states.remove(State.SENT)  # only the provider's own report sends what was sent again
+        moved = (
+            type(row)
+            ._default_manager.using(using)
+            .filter(pk=row.pk, state__in=states)
+            .update(**_AFRESH)
+        )
+        if not moved:
+            raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
+        DeadLetter.objects.using(using).filter(**_link(row)).delete()
+        _audit(by, row, CHANGE, "Retried.")
+        rings.ring_on_commit(row.queue, using)
+
+
+def cancel(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> None:
+    """Withdraw a waiting row. Raises WrongState once it is being sent or has ended."""
+    using = router.db_for_write(type(row))
+    with transaction.atomic(using=using):
+        # A claimed row that was not started may go: its worker's next move finds no row.
+        moved = (
+            type(row)
+            ._default_manager.using(using)
+            .filter(Q(started=False) | Q(token=None), pk=row.pk, state=State.PENDING)
+            .update(state=State.CANCELLED, token=None, settled_at=Now(), reason="cancelled")
+        )
+        if not moved:
+            raise WrongState(f"{row} is {_state_of(row)}: only what waits can be cancelled.")
+        _audit(by, row, CHANGE, "Cancelled.")
+
+
+def discard(letter: DeadLetter, *, by: AbstractBaseUser | None = None) -> None:
+    """Remove a dead letter without sending; its row stays dead."""
+    with transaction.atomic(using=router.db_for_write(DeadLetter)):
+        _audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
+        letter.delete()
+
+
+def retry_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
+    """Retry every dead letter of `letters`; how many."""
+    done = 0
+    for letter in letters.select_related("notification", "task").iterator(chunk_size=BATCH):
+        try:
+            retry(letter.work, by=by)
+        except WrongState as error:
+            logger.info("not retried: %s", error)
+        else:
+            done += 1
+    return done
+
+
+def discard_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
+    """Remove every dead letter of `letters` without sending; how many."""
+    done = 0
+    for letter in letters.iterator(chunk_size=BATCH):
+        discard(letter, by=by)
+        done += 1
+    return done
+
+
+# -- a queue ------------------------------------------------------------------------------------
+
+
+def pause(
+    queue: str,
+    *,
+    reason: str = "",
+    duration: timedelta | None = None,
+    by: AbstractBaseUser | None = None,
+) -> None:
+    """Stop claiming from `queue`, on every machine within a second."""
+    seconds = None if duration is None else duration.total_seconds()
+    holds.hold(Hold.Scope.QUEUE, queue, reason=reason or "paused", seconds=seconds, by=by)
+    held = Hold.objects.get(scope=Hold.Scope.QUEUE, name=queue, lifted_at=None)
+    _audit(by, held, CHANGE, f"Paused {queue}. {reason}".strip())
+
+
+def resume(queue: str, *, by: AbstractBaseUser | None = None) -> bool:
+    """Lift every hold on `queue`, on its providers and on its old backlog; whether there was one."""
+    channel = conf.channel_of_queue(queue)
+    lifted = holds.lift(Hold.Scope.QUEUE, queue)
+    for provider in channel.providers if channel else ():
+        lifted |= holds.lift(Hold.Scope.PROVIDER, provider.name)
+    if holds.lift(Hold.Scope.BACKLOG, queue):
+        lifted = True
+        _unpark(queue)
+    if lifted and by is not None:
+        held = Hold.objects.filter(name=queue).order_by("-id").first()
+        _audit(by, held, CHANGE, f"Resumed {queue}.")
+    rings.ring(queue)
+    return lifted
+
+
+def empty(queue: str, *, by: AbstractBaseUser | None = None) -> int:
+    """Cancel everything that waits in `queue`, in small batches; how many rows."""
+    model = _model_of(queue)
+    waiting = model._default_manager.filter(
+        Q(started=False) | Q(token=None), queue=queue, state=State.PENDING
+    )
+    cancelled = 0
+    for ids in _batches(waiting):
+        cancelled += model._default_manager.filter(
+            Q(started=False) | Q(token=None), pk__in=ids, state=State.PENDING
+        ).update(state=State.CANCELLED, token=None, settled_at=Now(), reason="queue emptied")
+    logger.warning("emptied %s: %s rows cancelled", queue, cancelled)
+    _audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
+    return cancelled
+
+
+def clean(
+    *,
+    states: Collection[str] | None = None,
+    older_than: timedelta | None = None,
+    queue: str | None = None,
+    dry_run: bool = False,
+    by: AbstractBaseUser | None = None,
+) -> Cleaned:
+    """Remove rows that ended long enough ago, and what RQ's registries keep of our queues.
+
+    Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
+    are never removed: see `empty`. Raises WrongState for a state that is no end.
+    """
+    retention = conf.get("RETENTION")
+    wanted = set(states) if states is not None else set(retention)
+    if not wanted <= FINAL:
+        raise WrongState(f"Not ends: {', '.join(sorted(wanted - FINAL))}. There are: "
+                         f"{', '.join(sorted(FINAL))}.")  # fmt: skip
+    removed = 0
+    for state in sorted(wanted):
+        age = older_than if older_than is not None else retention.get(state)
+        if age is None:
+            continue
+        for model in (Notification, Task):
+            rows = model._default_manager.filter(
+                state=state, settled_at__lt=Now() - conf.parse_duration(age)
+            )
+            if queue is not None:
+                rows = rows.filter(queue=queue)
+            removed += rows.count() if dry_run else _delete(rows)
+    jobs = 0 if dry_run else clean_registries([queue] if queue else conf.queue_names())
+    if not dry_run:
+        _audit_queue(by, queue or "", f"Cleaned {removed} rows.")
+    return Cleaned(rows=removed, jobs=jobs)
+
+
+def clean_registries(queues: Sequence[str]) -> int:
+    """Let RQ forget the finished, failed and lost jobs of `queues`; how many. 0 without Redis."""
+    gone = 0
+    for name in queues:
+        queue: Queue = django_rq.get_queue(name, serializer="rq.serializers.JSONSerializer")
+        try:
+            for registry in (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry):
+                kept = registry(queue=queue)
+                before = kept.count
+                kept.cleanup()
+                if registry is FailedJobRegistry and conf.owns_queue(name):
+                    gone += _forget_our_jobs(queue, kept)
+                else:
+                    gone += before - kept.count
+        except RedisError as error:
+            logger.warning("RQ's registries of %s not cleaned: %s", name, type(error).__name__)
+    return gone
+
+
+def drain(queue: str) -> None:
+    """Deliver what is due in `queue` here and now, without Redis: for emergencies and cron."""
+    Service((queue,), shared_rate=False).run()
+
+
+def adopt(*, by: AbstractBaseUser | None = None) -> str:
+    """Say that this database belongs to this environment; the environment it belonged to."""
+    former = holds.stamp()
+    Stamp.objects.filter(pk=1).update(environment=conf.environment(), created_at=Now())
+    holds.forget()
+    _audit(by, Stamp.objects.get(pk=1), CHANGE, f"Adopted from {former!r}.")
+    return former
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+_AFRESH: dict[str, Any] = {
+    "state": State.PENDING,
+    "attempts": 0,
+    "lapses": 0,
+    "due_at": Now(),
+    "wanted_at": Now(),  # wanted now: the age of its backlog starts anew
+    "token": None,
+    "started": False,
+    "expires_at": None,
+    "settled_at": None,
+    "reason": "",
+}
+
+
+def _state_of(row: Notification | Task) -> str:
+    state = type(row)._default_manager.filter(pk=row.pk).values_list("state", flat=True).first()
+    return state or "gone"
+
+
+def _link(row: Notification | Task) -> dict[str, Any]:
+    return {"task": row} if isinstance(row, Task) else {"notification": row}
+
+
+def _model_of(queue: str) -> type[Notification] | type[Task]:
+    return Task if conf.channel_of_queue(queue) is None else Notification
+
+
+def _unpark(queue: str) -> None:
+    model = _model_of(queue)
+    parked = model._default_manager.filter(
+        queue=queue, state=State.PENDING, due_at=outbox.PARKED
+    )
+    for ids in _batches(parked):
+        model._default_manager.filter(pk__in=ids, state=State.PENDING).update(
+            due_at=Now(), wanted_at=Now(), reason=""
+        )
+
+
+def _batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
+    """Primary keys of `rows`, a batch at a time, walking up the primary key."""
+    last = 0
+    while ids := list(
+        rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]
+    ):
+        yield ids
+        last = ids[-1]
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    removed = 0
+    for ids in _batches(rows):
+        rows.model._default_manager.filter(pk__in=ids).delete()
+        removed += len(ids)
+    return removed
+
+
+def _forget_our_jobs(queue: Queue, failed: FailedJobRegistry) -> int:
+    """A ring that failed is worth nothing: the row it rang for is due all the same."""
+    ids = failed.get_job_ids()
+    for job_id in ids:
+        failed.remove(job_id, delete_job=True)
+    return len(ids)
+
+
+def _audit(
+    by: AbstractBaseUser | None, subject: models.Model | None, flag: int, text: str
+) -> None:
+    if by is None or subject is None:
+        return
+    LogEntry.objects.create(
+        user_id=by.pk,
+        content_type=ContentType.objects.get_for_model(subject),
+        object_id=str(subject.pk),
+        object_repr=str(subject)[:200],
+        action_flag=flag,
+        change_message=text,
+    )
+
+
+def _audit_queue(by: AbstractBaseUser | None, queue: str, text: str) -> None:
+    if by is None:
+        return
+    LogEntry.objects.create(
+        user_id=by.pk,
+        content_type=ContentType.objects.get_for_model(Hold),
+        object_id="",
+        object_repr=queue[:200],
+        action_flag=CHANGE,
+        change_message=text,
+    )

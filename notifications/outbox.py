@@ -1,0 +1,297 @@
+"""Claim and settle: the two moves that every row makes, the same for tasks and notifications.
+
+    claim    due rows get this worker's token and a lease; whoever comes second finds none
+    start    set just before something leaves the house: a lost lease then means "unknown"
+    settle   the outcome, one conditional UPDATE with the token in its WHERE
+    release  what was claimed and not started goes back untouched
+
+There is no clean-up of dead workers: claiming moves `due_at` to the end of the lease, so a row
+whose worker died is simply due again. All times are the database's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, TypeVar
+
+from django.db import connections, router, transaction
+from django.db.models import F, Model, Q
+from django.db.models.functions import Now
+
+from notifications import conf, holds
+from notifications.models import Attempt, DeadLetter, Notification, Priority, State, Task, Work
+from notifications.models.work import may_move
+
+W = TypeVar("W", Notification, Task)
+
+PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # due_at of rows that wait for a person
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterDraft:
+    """What a dead letter will say."""
+
+    reason: str
+    error: str = ""
+    code: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Where a claimed row goes."""
+
+    row: Notification | Task
+    state: State
+    counted: bool = True  # whether an attempt was made
+    after: float | None = None  # pending only: seconds until it is due again; None: parked
+    reason: str = ""
+    dead: DeadLetterDraft | None = None
+    result: Any = None  # of a task
+    lapsed: bool = False  # its former worker died after starting it
+
+
+def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None) -> list[W]:
+    """Claim up to `limit` due rows of `queue`, the most urgent first.
+
+    Returned rows with `started` still set were started by a worker that lost its lease.
+    """
+    seconds = conf.get("LEASE") if lease is None else lease
+    using = router.db_for_write(model)
+    connection = connections[using]
+    sql = _CLAIM[connection.vendor]
+    held = list(holds.current().kinds) if model is Notification else []
+    but = f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
+    table = connection.ops.quote_name(model._meta.db_table)
+    columns = ", ".join(
+        connection.ops.quote_name(f.column) for f in model._meta.concrete_fields
+    )
+    sql = sql.format(table=table, but=but, columns=columns)
+    params = _CLAIM_PARAMS[connection.vendor](
+        token=uuid.uuid4(), queue=queue, limit=limit, lease=seconds, held=held
+    )
+    rows = list(model._default_manager.using(using).raw(sql, params))
+    # RETURNING keeps no order.
+    rows.sort(key=lambda row: (row.priority, row.wanted_at, row.pk))
+    return rows
+
+
+def claim_one(model: type[W], pk: int, *, lease: float | None = None) -> W | None:
+    """Claim the waiting row `pk` at once, even if it is not due; None if it is not waiting."""
+    seconds = conf.get("LEASE") if lease is None else lease
+    rows = model._default_manager.using(router.db_for_write(model))
+    token = uuid.uuid4()
+    claimed = rows.filter(
+        Q(token=None) | Q(due_at__lte=Now()), pk=pk, state=State.PENDING
+    ).update(token=token, due_at=Now() + timedelta(seconds=seconds))
+    return rows.get(pk=pk) if claimed else None
+
+
+# For each priority in turn the first due rows, straight off the partial index: a million rows
+# scheduled ahead at a higher priority are never looked at, as they would be with
+# ORDER BY priority, due_at.
+_POSTGRESQL = """
+UPDATE {table} SET token = %s, due_at = statement_timestamp() + %s * interval '1 second'
+WHERE id = ANY(ARRAY(
+    SELECT x.id FROM (VALUES (0), (1), (2), (3)) AS p(v) CROSS JOIN LATERAL (
+        SELECT id FROM {table}
+        WHERE queue = %s AND state = 'pending' AND priority = p.v
+          AND due_at <= statement_timestamp() {but}
+        ORDER BY due_at LIMIT %s FOR UPDATE SKIP LOCKED
+    ) AS x LIMIT %s
+))
+RETURNING {columns}
+"""
+
+_SQLITE_BRANCH = """
+SELECT * FROM (
+    SELECT id, priority, due_at FROM {{table}}
+    WHERE queue = %s AND state = 'pending' AND priority = {priority}
+      AND due_at <= strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now') {{but}}
+    ORDER BY due_at LIMIT %s
+)"""
+
+_SQLITE = (
+    """
+UPDATE {table} SET token = %s,
+    due_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)
+WHERE id IN (SELECT id FROM ("""
+    + " UNION ALL ".join(_SQLITE_BRANCH.format(priority=p) for p in Priority.values)
+    + """) ORDER BY priority, due_at LIMIT %s)
+RETURNING {columns}
+"""
+)
+
+_CLAIM = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
+
+_CLAIM_PARAMS = {
+    "postgresql": lambda *, token, queue, limit, lease, held: [
+        token,
+        lease,
+        queue,
+        *held,
+        limit,
+        limit,
+    ],
+    "sqlite": lambda *, token, queue, limit, lease, held: [
+        token.hex,
+        f"+{lease:.3f} seconds",
+        *[value for _ in Priority.values for value in (queue, *held, limit)],
+        limit,
+    ],
+}
+
+
+def start(rows: Sequence[W], *, lease: float | None = None) -> list[W]:
+    """Mark claimed rows started; those that are still ours. With `lease`, also renew it."""
+    if not rows:
+        return []
+    changes: dict[str, Any] = {"started": True}
+    if lease is not None:
+        changes["due_at"] = Now() + timedelta(seconds=lease)
+    ours: list[W] = []
+    for token, group in _by_token(rows):
+        mine = _mine(type(group[0]), token).filter(pk__in=[row.pk for row in group])
+        if mine.update(**changes) == len(group):
+            ours += group
+        else:
+            kept = set(mine.values_list("pk", flat=True))
+            ours += [row for row in group if row.pk in kept]
+    return ours
+
+
+def release(rows: Sequence[W], *, after: float = 0.0, reason: str = "") -> None:
+    """Give claimed rows back without an attempt, due again `after` seconds."""
+    for token, group in _by_token(rows):
+        _mine(type(group[0]), token).filter(pk__in=[row.pk for row in group]).update(
+            due_at=_from_now(after), token=None, started=False, reason=reason
+        )
+
+
+def settle(settlements: Sequence[Settlement], attempts: Iterable[Attempt] = ()) -> int:
+    """Write outcomes and attempts in one transaction; how many settlements took effect.
+
+    Whoever lost its row to another worker stops quietly here; its attempts are written anyway.
+    """
+    using = router.db_for_write(Notification)
+    with transaction_of(Notification):
+        settled = 0
+        for group in _alike(settlements):
+            updated = _move(group)
+            settled += updated
+            if updated and group[0].dead is not None:
+                _bury(group[0], group[0].dead).save(using=using, force_insert=True)
+        Attempt.objects.using(using).bulk_create(attempts)
+    return settled
+
+
+def transaction_of(model: type[Model]) -> AbstractContextManager[None]:
+    """One transaction for moves of `model`'s rows; joins the one around it, if there is one."""
+    return transaction.atomic(using=router.db_for_write(model), savepoint=False)
+
+
+def due_queues(queues: Collection[str]) -> list[str]:
+    """Those of `queues` that have a due row and are not held."""
+    known = holds.current()
+    return [name for name in queues if not known.stops(name) and has_due(name)]
+
+
+def has_due(queue: str) -> bool:
+    """Whether a row of `queue` is due now, by one look at the claim index for each priority."""
+    model: type[Notification | Task] = Notification if conf.channel_of_queue(queue) else Task
+    due = model._default_manager.filter(queue=queue, state=State.PENDING, due_at__lte=Now())
+    held = list(holds.current().kinds)
+    if model is Notification and held:
+        due = due.exclude(kind__in=held)
+    return any(due.filter(priority=priority).exists() for priority in Priority.values)
+
+
+def fingerprint(name: str, error: str, code: str) -> str:
+    """The same for dead letters of the same kind, error class and code."""
+    return hashlib.blake2s("\x1f".join((name, error, code)).encode(), digest_size=16).hexdigest()
+
+
+def _mine(model: type[Model], token: uuid.UUID | None) -> Any:
+    return model._default_manager.using(router.db_for_write(model)).filter(
+        token=token, state=State.PENDING
+    )
+
+
+def _by_token(rows: Sequence[W]) -> Iterable[tuple[uuid.UUID | None, list[W]]]:
+    for token, group in groupby(sorted(rows, key=_token_text), key=lambda row: row.token):
+        yield token, list(group)
+
+
+def _token_text(row: Work) -> str:
+    return str(row.token)
+
+
+def _alike(settlements: Sequence[Settlement]) -> Iterable[list[Settlement]]:
+    """Settlements that one UPDATE can write; what has a story of its own goes alone."""
+    plain: dict[tuple[Any, ...], list[Settlement]] = {}
+    for one in settlements:
+        if one.dead is None and one.result is None and one.state is not State.PENDING:
+            key = (type(one.row), one.row.token, one.state, one.counted, one.reason, one.lapsed)
+            plain.setdefault(key, []).append(one)
+        else:
+            yield [one]
+    yield from plain.values()
+
+
+def _move(group: list[Settlement]) -> int:
+    first = group[0]
+    assert may_move(State.PENDING, first.state), first.state
+    changes: dict[str, Any] = {
+        "state": first.state,
+        "token": None,
+        "started": False,
+        "reason": first.reason[:300],
+    }
+    if first.counted:
+        changes["attempts"] = F("attempts") + 1
+    if first.lapsed:
+        changes["lapses"] = F("lapses") + 1
+    if first.state is State.PENDING:
+        changes["due_at"] = PARKED if first.after is None else _from_now(first.after)
+    else:
+        changes["settled_at"] = Now()
+    if isinstance(first.row, Notification) and first.state is State.SENT:
+        changes["content"] = None
+    if isinstance(first.row, Task) and first.state is State.DONE:
+        changes |= {"result": first.result, "progress": 100}
+    mine = _mine(type(first.row), first.row.token).filter(pk__in=[one.row.pk for one in group])
+    updated: int = mine.update(**changes)
+    return updated
+
+
+def _from_now(seconds: float) -> Any:
+    return Now() + timedelta(seconds=seconds) if seconds else Now()
+
+
+def _bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
+    row = one.row
+    is_task = isinstance(row, Task)
+    name = row.name if is_task else (row.kind or row.channel)
+    link: Mapping[str, Any] = {"task": row} if is_task else {"notification": row}
+    return DeadLetter(
+        **link,
+        queue=row.queue,
+        name=name,
+        error=draft.error[:200],
+        code=draft.code[:32],
+        reason=draft.reason[:300],
+        traceback=draft.traceback,
+        attempts=row.attempts + (1 if one.counted else 0),
+        fingerprint=fingerprint(name, draft.error, draft.code),
+    )
+
+
+def update_ours(row: Notification | Task, **changes: Any) -> bool:
+    """Change columns of a row while its claim is ours; whether it still is."""
+    return bool(_mine(type(row), row.token).filter(pk=row.pk).update(**changes))

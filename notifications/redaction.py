@@ -1,0 +1,35 @@
+"""Take personal data and secrets out of what is kept for people to read."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+_PATTERNS = (
+    # Addresses, also as they stand in provider answers: <a@b.c>, "a@b.c".
+    (re.compile(r"[^\s<>\"'(),;:=\[\]]+@[^\s<>\"'(),;:\[\]]+"), "<address>"),
+    (re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*"), r"\1?<query>"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 <secret>"),
+    (re.compile(r"\+?\d(?:[\s().-]?\d){8,14}(?!\d)"), "<number>"),
+    # What is this long and unbroken is a token or a key, not a word.
+    (re.compile(r"[A-Za-z0-9_\-+/=.]*[A-Za-z][A-Za-z0-9_\-+/=]{23,}"), "<token>"),
+)
+
+
+def scrub(text: str, *, limit: int = 300) -> str:
+    """`text` on one line, at most `limit` characters, without addresses, numbers and tokens."""
+    line = " ".join(text.split())
+    for pattern, stand_in in _PATTERNS:
+        line = pattern.sub(stand_in, line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """The error's class and scrubbed message."""
+    return f"{type(error).__qualname__}: {scrub(str(error))}".rstrip(": ")
+
+
+def safe_traceback(error: BaseException) -> str:
+    """The stack trace with source lines but without local values, the message scrubbed."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return f"Traceback (most recent call last):\n{frames}{describe(error)}"

@@ -1,0 +1,236 @@
+"""Threads that hand messages to a provider side by side, and the watch over their time.
+
+Each thread is a *lane* with a session of its own. The threads never touch the database: they take
+calls from one queue and put results into another. The thread that owns the `Senders` calls
+`watch` now and then: a call that takes longer than the provider's timeout *in all* (the timeouts
+of libraries are per read, and a dripping server resets them for ever) loses its socket and its
+lane, and is recorded as unknown if it had begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from notifications.message import Outcome, Verdict
+from notifications.providers.base import Provider, Session
+from notifications.redaction import describe
+
+logger = logging.getLogger("notifications.senders")
+
+GOODBYE = 1.0  # seconds the lanes have to close their connections
+
+
+class LaneClosed(Exception):
+    """Raised in a lane's thread when the watch has taken its calls away."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One message on its way to one provider."""
+
+    owner: Any  # whoever gets the result
+    row: Any  # its Notification
+    message: Any
+    provider: Provider[Any]
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a call."""
+
+    call: Call
+    outcome: Outcome
+    milliseconds: int
+
+
+class Senders:
+    """The lanes to one provider; made by, and used from, one thread."""
+
+    def __init__(
+        self, provider: Provider[Any], *, lanes: int, results: SimpleQueue[Result | None]
+    ) -> None:
+        self.provider = provider
+        self.results = results
+        self.inbox: SimpleQueue[Call | None] = SimpleQueue()
+        self.most = lanes
+        self.idle = 0  # lanes waiting for a call; a hint, read without a lock
+        self._lanes: list[_Lane] = []
+
+    def submit(self, call: Call) -> None:
+        """Send `call` on the next free lane; its result comes through `results`."""
+        call.begun = False
+        self.inbox.put(call)
+        if len(self._lanes) < self.most and self.idle < self.inbox.qsize():
+            lane = _Lane(self)
+            self._lanes.append(lane)
+            lane.start()
+
+    def watch(self) -> None:
+        """End the calls whose time is over."""
+        for lane in [lane for lane in self._lanes if lane.overdue(self.provider.timeout)]:
+            lane.abandon()
+            self._lanes.remove(lane)
+
+    def close(self) -> None:
+        """Let the lanes finish their connections, and leave behind those that do not."""
+        for _ in self._lanes:
+            self.inbox.put(None)
+        until = time.monotonic() + GOODBYE
+        for lane in self._lanes:
+            lane.thread.join(max(0.0, until - time.monotonic()))
+        self._lanes.clear()
+
+
+class _Lane:
+    """One thread and its session. `_lock` guards what the watch also touches."""
+
+    def __init__(self, senders: Senders) -> None:
+        self._senders = senders
+        self._lock = threading.Lock()
+        self._calls: list[Call] = []  # taken and not reported, oldest first
+        self._since = 0.0  # monotonic start of the oldest call's time
+        self._abandoned = False
+        self._session: Session[Any] | None = None
+        self._closed = False
+        self._kept: Call | None = None  # taken before there was a session
+        # A daemon: a provider that hangs must not keep the process from ending.
+        self.thread = threading.Thread(
+            target=self._run, name=f"lane-{senders.provider.name}", daemon=True
+        )
+
+    def start(self) -> None:
+        self.thread.start()
+
+    # -- what the session calls (providers.base.Lane) ---------------------------------------
+
+    def take(self, *, wait: bool = True) -> Any | None:
+        call, self._kept = self._kept or self._next(wait=wait), None
+        if call is None:
+            self._closed = wait
+            return None
+        with self._lock:
+            if self._abandoned:
+                self._senders.inbox.put(call)
+                raise LaneClosed
+            if not self._calls:
+                self._since = time.monotonic()
+            self._calls.append(call)
+        return call.message
+
+    def begin(self, message: Any) -> None:
+        with self._lock:
+            if self._abandoned:
+                raise LaneClosed
+            self._find(message).begun = True
+
+    def report(self, message: Any, outcome: Outcome) -> None:
+        with self._lock:
+            if self._abandoned:
+                raise LaneClosed
+            call = self._find(message)
+            self._calls.remove(call)
+            now = time.monotonic()
+            took, self._since = now - self._since, now
+        self._senders.results.put(Result(call, outcome, int(took * 1000)))
+
+    def give_back(self, message: Any) -> None:
+        with self._lock:
+            if self._abandoned:
+                raise LaneClosed
+            call = self._find(message)
+            self._calls.remove(call)
+        self._senders.inbox.put(call)
+
+    # -- what the watch calls ---------------------------------------------------------------
+
+    def overdue(self, timeout: float) -> bool:
+        with self._lock:
+            return bool(self._calls) and time.monotonic() - self._since > timeout
+
+    def abandon(self) -> None:
+        with self._lock:
+            self._abandoned = True
+            calls, self._calls = self._calls, []
+        if self._session is not None:
+            self._session.abort()
+        timeout = self._senders.provider.timeout
+        for place, call in enumerate(calls):
+            if place > 0 and not call.begun:
+                self._senders.submit(call)
+                continue
+            verdict = Verdict.UNKNOWN if call.begun else Verdict.LATER
+            outcome = Outcome(
+                verdict, code="deadline", text=f"no answer within {timeout:g} s", theirs=True
+            )
+            self._senders.results.put(Result(call, outcome, int(timeout * 1000)))
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            if self._kept is None:
+                self._kept = self._next(wait=True)
+            if self._kept is None:
+                return
+            try:
+                self._session = self._senders.provider.connect()
+                self._session.work(self)
+            except LaneClosed:
+                return
+            except Exception as error:
+                self._fail(error)
+            finally:
+                if self._session is not None:
+                    self._session.close()
+                    self._session = None
+            if self._abandoned or self._closed:
+                return
+
+    def _next(self, *, wait: bool) -> Call | None:
+        inbox = self._senders.inbox
+        try:
+            return inbox.get_nowait()
+        except Empty:
+            if not wait:
+                return None
+        self._senders.idle += 1
+        try:
+            return inbox.get()
+        finally:
+            self._senders.idle -= 1
+
+    def _fail(self, error: Exception) -> None:
+        """Report the calls a broken session leaves behind."""
+        outcome = self._judge(error)
+        with self._lock:
+            if self._abandoned:
+                return
+            calls, self._calls = self._calls, []
+            if self._kept is not None:
+                calls, self._kept = [*calls, self._kept], None
+        for place, call in enumerate(calls):
+            if place > 0 and not call.begun:
+                self._senders.inbox.put(call)
+                continue
+            mine = outcome
+            if mine.verdict is Verdict.UNKNOWN and not call.begun:
+                mine = Outcome(
+                    Verdict.LATER, code=mine.code, text=mine.text, error=mine.error, theirs=True
+                )
+            self._senders.results.put(Result(call, mine, 0))
+
+    def _judge(self, error: Exception) -> Outcome:
+        try:
+            return self._senders.provider.judge(error)
+        except Exception as worse:
+            logger.exception("provider %s could not judge an error", self._senders.provider.name)
+            return Outcome(Verdict.UNKNOWN, text=describe(worse), error=type(error).__qualname__)
+
+    def _find(self, message: Any) -> Call:
+        return next(call for call in self._calls if call.message is message)
