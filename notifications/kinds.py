@@ -35,6 +35,7 @@ class Kind:
     priority: ClassVar[Priority] = Priority.NORMAL
     expires_after: ClassVar[timedelta | None] = None  # too late to be useful after this
     retry: ClassVar[RetryPolicy | None] = None  # None: NOTIFICATIONS["RETRY"]
+    secret: ClassVar[bool] = False  # `prepare` makes a secret: previews show the sample instead
     at_most_once: ClassVar[bool] = False  # True: an unknown outcome waits for a receipt or a person
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ Each takes `by`, the person, and leaves an audit line (Django's LogEntry) when o
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -91,26 +91,28 @@ def discard(letter: DeadLetter, *, by: AbstractBaseUser | None = None) -> None:
         letter.delete()
 
 
+def retry_rows(
+    rows: QuerySet[Notification] | QuerySet[Task], *, by: AbstractBaseUser | None = None
+) -> int:
+    """Retry those of `rows` that ended unsent; how many."""
+    return _each(rows, retry, by)
+
+
+def cancel_rows(
+    rows: QuerySet[Notification] | QuerySet[Task], *, by: AbstractBaseUser | None = None
+) -> int:
+    """Cancel those of `rows` that still wait; how many."""
+    return _each(rows, cancel, by)
+
+
 def retry_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
     """Retry every dead letter of `letters`; how many."""
-    done = 0
-    for letter in letters.select_related("notification", "task").iterator(chunk_size=BATCH):
-        try:
-            retry(letter.work, by=by)
-        except WrongState as error:
-            logger.info("not retried: %s", error)
-        else:
-            done += 1
-    return done
+    return _each(letters.select_related("notification", "task"), _retry_letter, by)
 
 
 def discard_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
     """Remove every dead letter of `letters` without sending; how many."""
-    done = 0
-    for letter in letters.iterator(chunk_size=BATCH):
-        discard(letter, by=by)
-        done += 1
-    return done
+    return _each(letters, discard, by)
 
 
 # -- a queue ------------------------------------------------------------------------------------
@@ -143,6 +145,17 @@ def resume(queue: str, *, by: AbstractBaseUser | None = None) -> bool:
         held = Hold.objects.filter(name=queue).order_by("-id").first()
         _audit(by, held, CHANGE, f"Resumed {queue}.")
     rings.ring(queue)
+    return lifted
+
+
+def lift(held: Hold, *, by: AbstractBaseUser | None = None) -> bool:
+    """Lift one hold, whatever it is on; whether it was still open."""
+    if held.scope == Hold.Scope.BACKLOG:
+        _unpark(held.name)
+    lifted = holds.lift(held.scope, held.name)
+    if lifted:
+        _audit(by, held, CHANGE, f"Lifted the hold on {held}.")
+        rings.ring(*conf.queue_names())
     return lifted
 
 
@@ -217,9 +230,15 @@ def clean_registries(queues: Sequence[str]) -> int:
     return gone
 
 
-def drain(queue: str) -> None:
+def drain(queue: str, *, stopping: Callable[[], bool] = lambda: False) -> None:
     """Deliver what is due in `queue` here and now, without Redis: for emergencies and cron."""
-    Service((queue,), shared_rate=False).run()
+    Service((queue,), stopping=stopping, shared_rate=False).run()
+
+
+def count_waiting(queue: str, *, most: int = 1_000_000) -> int:
+    """How many rows wait in `queue`; counts no further than `most`."""
+    waiting = _model_of(queue)._default_manager.filter(queue=queue, state=State.PENDING)
+    return waiting.order_by()[:most].count()
 
 
 def adopt(*, by: AbstractBaseUser | None = None) -> str:
@@ -245,6 +264,23 @@ _AFRESH: dict[str, Any] = {
     "settled_at": None,
     "reason": "",
 }
+
+
+def _each(rows: QuerySet[Any], verb: Callable[..., None], by: AbstractBaseUser | None) -> int:
+    """Do `verb` to each row; those in the wrong state are left alone. How many were done."""
+    done = 0
+    for row in rows.iterator(chunk_size=BATCH):
+        try:
+            verb(row, by=by)
+        except WrongState as error:
+            logger.info("left alone: %s", error)
+        else:
+            done += 1
+    return done
+
+
+def _retry_letter(letter: DeadLetter, *, by: AbstractBaseUser | None) -> None:
+    retry(letter.work, by=by)
 
 
 def _state_of(row: Notification | Task) -> str:

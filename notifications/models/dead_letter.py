@@ -38,10 +38,7 @@ class DeadLetter(models.Model):
     class Meta:
         verbose_name = _("dead letter (DLQ)")
         verbose_name_plural = _("dead letters (DLQ)")
-        permissions = [
-            ("retry_deadletter", _("Can retry dead letters")),
-            ("discard_deadletter", _("Can delete dead letters without sending")),
-        ]
+        permissions = [("retry_deadletter", _("Can retry dead letters"))]
         indexes = [
             models.Index(fields=["queue", "-id"], name="ntf_dead_queue"),
             models.Index(fields=["fingerprint", "-id"], name="ntf_dead_fingerprint"),

@@ -1,0 +1,48 @@
+"""What the commands share: names of queues, confirmation, and the exit codes (0 done, 1 failed or
+refused, 2 usage)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from notifications import conf
+
+
+class OperationCommand(BaseCommand):
+    """A thin command over `notifications.operations`."""
+
+    def add_queue(self, parser: CommandParser) -> None:
+        """Take the name of a queue."""
+        parser.add_argument("queue", help="a queue of RQ_QUEUES")
+
+    def add_confirmation(self, parser: CommandParser) -> None:
+        """Take --no-input and --dry-run."""
+        parser.add_argument(
+            "--no-input", "--noinput", action="store_false", dest="interactive",
+            help="do not ask; needed without a terminal",
+        )  # fmt: skip
+        parser.add_argument("--dry-run", action="store_true", help="only say what would happen")
+
+    def known_queue(self, name: str) -> str:
+        """The name, if it is a queue. Raises CommandError (2)."""
+        if name not in conf.queue_names():
+            known = ", ".join(conf.queue_names())
+            raise CommandError(f"No queue {name!r} in RQ_QUEUES; there are: {known}.", returncode=2)
+        return name
+
+    def confirm(self, question: str, *, interactive: bool, answer: str = "yes") -> None:
+        """Go on only if a person types `answer`, or with --no-input. Raises CommandError."""
+        if not interactive:
+            return
+        if not sys.stdin.isatty():
+            raise CommandError("There is no terminal to ask: pass --no-input to go ahead.")
+        if input(f"{question}\nType {answer!r} to go on: ") != answer:
+            raise CommandError("Left alone.")
+
+    def tell(self, facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+        """Print `facts` for a program, or `text` for a person."""
+        self.stdout.write(json.dumps(facts, default=str) if as_json else text)

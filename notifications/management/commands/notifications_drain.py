@@ -1,0 +1,30 @@
+"""Deliver what is due, here and now, without Redis and without workers."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from notifications import jobs, operations
+from notifications.management.base import OperationCommand
+
+
+class Command(OperationCommand):
+    """For emergencies, and for hosts that have only cron."""
+
+    help = "Delivers the due rows of a queue (or runs its tasks) without Redis; Ctrl-C stops it."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """QUEUE."""
+        self.add_queue(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Drain it."""
+        queue = self.known_queue(options["queue"])
+        jobs.STOP.clear()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: jobs.STOP.set())
+        operations.drain(queue, stopping=jobs.STOP.is_set)
+        self.stdout.write(f"{queue}: {operations.count_waiting(queue)} rows still wait.")
