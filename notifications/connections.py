@@ -8,32 +8,54 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from typing import Any
 
 import django_rq
+from django.conf import settings
 from django.core.signals import setting_changed
-from redis import Redis
+from django_rq.connection_utils import filter_connection_params
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+from rq.connections import get_connection_kwargs
 
 TIMEOUT = 0.5  # seconds to connect, and for an answer
 
 
 def quick_redis(queue: str) -> Redis:
-    """This process's connection for the Redis of `queue`."""
-    return _connection(queue, os.getpid())
+    """This process's connection for the Redis of `queue`. Raises KeyError for an unknown queue."""
+    # The process id is a key because a socket must not be shared with a forked parent.
+    return _connection(_first_on_same_redis(queue), os.getpid())
+
+
+def _first_on_same_redis(queue: str) -> str:
+    """The queue whose connection all queues of one Redis share."""
+    queues = settings.RQ_QUEUES
+    wanted = filter_connection_params(queues[queue])
+    return next(name for name in queues if filter_connection_params(queues[name]) == wanted)
 
 
 @lru_cache(maxsize=64)
 def _connection(queue: str, pid: int) -> Redis:
-    # The process id is a key because a socket must not be shared with a forked parent.
     redis: Redis = django_rq.get_connection(queue)
-    redis.connection_pool.connection_kwargs.update(
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
+    pool = redis.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        for client in (redis, *pool.sentinel_manager.sentinels):
+            client.connection_pool.connection_kwargs.update(_quick())
+        return redis
+    # A pool of its own: with USE_REDIS_CACHE the one at hand is the cache's.
+    kwargs = {**get_connection_kwargs(redis), **_quick()}
+    return Redis(connection_pool=ConnectionPool(connection_class=pool.connection_class, **kwargs))
+
+
+def _quick() -> dict[str, Any]:
+    return {
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
         # redis-py's default retries would send a script again whose answer was lost.
-        retry=Retry(NoBackoff(), 0),
-    )
-    return redis
+        "retry": Retry(NoBackoff(), 0),
+    }
 
 
 def _forget(*, setting: str, **kwargs: object) -> None:

@@ -6,7 +6,7 @@ the house), handed to the senders' threads, and *settled* in bulk as the outcome
 transaction settles up to FLUSH_ROWS outcomes and starts as many new rows; the next claim is made
 while the last rows of this one are under way.
 
-What a dead worker can send twice is what it had started and not settled: at most WINDOW rows.
+What a dead worker can send twice is what it had started and not settled: `Delivery.window` rows.
 """
 
 from __future__ import annotations
@@ -80,10 +80,14 @@ class Delivery:
 
     @property
     def window(self) -> int:
-        """Rows started and not settled, at most."""
-        return 2 * FLUSH_ROWS if self.channel.concurrency <= FLUSH_ROWS else (
-            self.channel.concurrency + 2 * FLUSH_ROWS
-        )
+        """Rows started and not settled, at most: one for each lane, and what goes out until the
+        next two flushes. A slow provider thus leaves little to finish when the worker stops."""
+        return self.channel.concurrency + min(2 * FLUSH_ROWS, int(2 * FLUSH_SECONDS * self._speed))
+
+    @property
+    def _speed(self) -> float:
+        """Messages a second, so far."""
+        return self.handed / max(0.01, time.monotonic() - self._began)
 
     @property
     def busy(self) -> bool:
@@ -188,8 +192,7 @@ class Delivery:
 
     def _appetite(self) -> int:
         """Rows to hold claimed: what goes out in about two seconds, well under their lease."""
-        speed = self.handed / max(0.01, time.monotonic() - self._began)
-        return int(min(conf.get("CLAIM"), max(4 * self.channel.concurrency, 2 * speed)))
+        return int(min(conf.get("CLAIM"), max(4 * self.channel.concurrency, 2 * self._speed)))
 
     def _sift(self, rows: Sequence[Notification]) -> None:
         """Settle what must not be sent, and set aside what must be sent alone."""
@@ -251,7 +254,9 @@ class Delivery:
             self._alone = True
             batch = [self._suspects.popleft()]
             rest, self._suspects = list(self._suspects), deque()
-            outbox.release(rest)
+            if rest:
+                outbox.release(rest)
+                self.dry = False
         else:
             room = self.window - len(self._flying) - len(self._composed)
             count = min(FLUSH_ROWS, room, len(self._claimed))

@@ -49,7 +49,6 @@ To: TypeAlias = AbstractBaseUser | str | Recipient
 class _Options:
     """What all messages of one call share."""
 
-    queue: str | None
     priority: int
     about_type: str
     about_id: str
@@ -238,7 +237,6 @@ def _options(
     if expires_after is not None:
         expires = (Now() if due is None else due) + expires_after
     return _Options(
-        queue=None,
         priority=priority,
         about_type="" if about is None else about._meta.label_lower,
         about_id="" if about is None else str(about.pk),

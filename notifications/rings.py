@@ -15,9 +15,12 @@ import os
 import threading
 import time
 import uuid
+from dataclasses import dataclass, field
 from functools import partial
+from weakref import WeakKeyDictionary
 
-from django.db import transaction
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
@@ -30,55 +33,75 @@ from notifications.connections import quick_redis
 logger = logging.getLogger("notifications.rings")
 
 PREFIX = "ring-"  # of the job ids
+KEPT = 86_400  # seconds a ring that nobody takes stays in Redis
 GAP = 0.01  # seconds between the bell's rounds: a burst of commits becomes one ring
-BREAK = 5.0  # seconds without tries after Redis failed; the clock rings meanwhile
+BREAK = 5.0  # seconds without a try after Redis failed; the clock rings meanwhile
 FAREWELL = 0.5  # seconds a process that ends gives its last rings
 
-# KEYS: the queue's list, the last ring's id, RQ's set of queues. ARGV: the queue's key, the new
-# job's id and its key, then the job's hash. LPOS needs Redis 6.0.6.
+# KEYS: the queue's list, the id of its last ring, RQ's set of queues. ARGV: the prefix of job
+# keys, the new job's id, KEPT, then the fields of the job's hash. A ring whose hash was evicted is
+# none: workers skip it. LPOS needs Redis 6.0.6.
 _PUSH = """
 local last = redis.call('GET', KEYS[2])
-if last and redis.call('LPOS', KEYS[1], last) then return 0 end
-redis.call('HSET', ARGV[3], unpack(ARGV, 4))
-redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400)
-redis.call('SADD', KEYS[3], ARGV[1])
+if last and redis.call('LPOS', KEYS[1], last)
+    and redis.call('EXISTS', ARGV[1] .. last) == 1 then return 0 end
+local key = ARGV[1] .. ARGV[2]
+redis.call('HSET', key, unpack(ARGV, 4))
+redis.call('EXPIRE', key, ARGV[3])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+redis.call('SADD', KEYS[3], KEYS[1])
 redis.call('RPUSH', KEYS[1], ARGV[2])
 return 1
 """
 
 
-def ring_on_commit(queue: str, using: str) -> None:
-    """Ring after the transaction's commit; never if it is rolled back."""
-    transaction.on_commit(partial(ring, queue), using=using, robust=True)
-
-
 def ring(*queues: str) -> None:
-    """Ring soon, on a thread of its own: the caller never waits for Redis."""
+    """Ring soon, on a thread of its own: the caller never waits for Redis, and nothing raises."""
     _bell().ring(queues)
+
+
+def ring_on_commit(queue: str, using: str) -> None:
+    """Ring after the commit of the transaction on database `using`; never if it is rolled back."""
+    connection = connections[using]
+    if not connection.in_atomic_block:
+        if connection.get_autocommit():
+            ring(queue)
+        # Else a commit by hand ends the transaction. Django has no hook there: the clock rings.
+        return
+    asked = _asked_on(connection)
+    savepoints = frozenset(connection.savepoint_ids)
+    earlier = asked.queues.get(queue)
+    # An earlier request does for this one if no rollback can take the earlier one alone away:
+    # if it sits under no savepoint that this one does not sit under too.
+    if earlier is not None and earlier <= savepoints:
+        return
+    asked.queues[queue] = savepoints
+    transaction.on_commit(partial(_committed, asked, queue), using=using, robust=True)
 
 
 def ring_now(queue: str, connection: Redis) -> bool:
     """Ring on this thread; False if a ring was waiting already. Raises RedisError."""
-    rq_queue = Queue(queue, connection=connection, serializer=JSONSerializer)
     job = _job(queue, connection)
     fields = [part for pair in job.to_dict(include_meta=False).items() for part in pair]
-    pushed = connection.eval(
-        _PUSH,
-        3,
-        rq_queue.key,
-        f"notifications:ring:{queue}",
-        Queue.redis_queues_keys,
-        rq_queue.key,
-        job.id,
-        job.key,
-        *fields,
+    list_key = f"{Queue.redis_queue_namespace_prefix}{queue}"
+    push = connection.register_script(_PUSH)
+    return bool(
+        push(
+            keys=[list_key, f"{list_key}:ring", Queue.redis_queues_keys],
+            args=[Job.redis_job_namespace_prefix, job.id, KEPT, *fields],
+        )
     )
-    return bool(pushed)
 
 
-def job_timeout() -> float:
+def flush(seconds: float = FAREWELL) -> None:
+    """Give what was asked for a last chance, at most `seconds` long: this process ends."""
+    if _the_bell is not None:
+        _the_bell.flush(seconds)
+
+
+def job_timeout() -> int:
     """Seconds RQ gives a ring's job: our own limits end it long before."""
-    return float(conf.get("SLICE") + conf.get("LEASE") + conf.get("LONGEST_TASK") + 10)
+    return int(conf.get("SLICE") + conf.get("LEASE") + conf.get("LONGEST_TASK") + 10)
 
 
 def _job(queue: str, connection: Redis) -> Job:
@@ -89,7 +112,7 @@ def _job(queue: str, connection: Redis) -> Job:
         id=job_id,
         connection=connection,
         serializer=JSONSerializer,
-        timeout=int(job_timeout()),
+        timeout=job_timeout(),
         result_ttl=0,
         failure_ttl=60,
         description=job_id,  # RQ logs it; our worker leaves those lines out
@@ -98,55 +121,91 @@ def _job(queue: str, connection: Redis) -> Job:
     )
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What the open transaction of one connection has been asked to ring already."""
+
+    # The connection's list of commit hooks. Django replaces the list whenever a transaction ends
+    # or a savepoint is rolled back, so while it is the same one, so are the requests below.
+    hooks: object
+    # Each queue, and the savepoints that were open when it was asked for.
+    queues: dict[str, frozenset[str | None]] = field(default_factory=dict)
+
+
+_asked: WeakKeyDictionary[BaseDatabaseWrapper, _Asked] = WeakKeyDictionary()
+
+
+def _asked_on(connection: BaseDatabaseWrapper) -> _Asked:
+    asked = _asked.get(connection)
+    if asked is None or asked.hooks is not connection.run_on_commit:
+        asked = _asked[connection] = _Asked(connection.run_on_commit)
+    return asked
+
+
+def _committed(asked: _Asked, queue: str) -> None:
+    # Forgotten first: test cases run hooks while their transaction stays open.
+    asked.queues.pop(queue, None)
+    ring(queue)
+
+
 class _Bell:
     """The thread that rings, one for each process."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._names: set[str] = set()
-        self._wake = threading.Event()
-        self._busy = threading.Event()
-        self._broken_until = 0.0
+        self._changed = threading.Condition()  # guards what follows
+        self._names: dict[str, None] = {}  # asked for, in order
+        self._ringing = False
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._quiet_until: dict[str, float] = {}  # by queue; the thread's own
 
     def ring(self, queues: tuple[str, ...]) -> None:
-        if time.monotonic() < self._broken_until:
-            return
-        with self._lock:
-            self._names.update(queues)
+        with self._changed:
+            self._names.update(dict.fromkeys(queues))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
-                self._thread.start()
-        self._wake.set()
+                self._start()
+            self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
-        """Give what is asked for a last chance, when the process ends."""
-        until = time.monotonic() + seconds
-        while (self._names or self._busy.is_set()) and time.monotonic() < until:
-            time.sleep(0.002)
+        with self._changed:
+            if self._thread is not None:
+                self._changed.wait_for(lambda: not (self._names or self._ringing), seconds)
+
+    def _start(self) -> None:
+        # A daemon: a hanging Redis must not keep the process from ending.
+        thread = threading.Thread(target=self._run, name="bell", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is shutting down, or no thread is left
+            logger.warning("cannot ring: %s; the clock will", error)
+        else:
+            self._thread = thread
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
-            self._wake.clear()
-            with self._lock:
-                names, self._names = self._names, set()
-                self._busy.set()
-            try:
-                for name in names:
-                    ring_now(name, quick_redis(name))
-            except (RedisError, OSError) as error:
-                self._broken_until = time.monotonic() + BREAK
-                logger.warning(
-                    "cannot ring: Redis: %s; the clock will ring when it is back",
-                    type(error).__name__,
-                )
-            except Exception:
-                logger.exception("cannot ring %s", ", ".join(sorted(names)))
-            finally:
-                self._busy.clear()
+            with self._changed:
+                self._ringing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._names)
+                names, self._names = self._names, {}
+                self._ringing = True
+            for name in names:
+                self._try(name)
             time.sleep(GAP)
+
+    def _try(self, name: str) -> None:
+        if time.monotonic() < self._quiet_until.get(name, 0.0):
+            return
+        try:
+            ring_now(name, quick_redis(name))
+        except (RedisError, OSError) as error:
+            logger.warning(
+                "cannot ring %s: %s; the clock will when Redis is back", name, type(error).__name__
+            )
+        except Exception:
+            logger.exception("cannot ring %s", name)
+        else:
+            return
+        self._quiet_until[name] = time.monotonic() + BREAK
 
 
 _the_bell: _Bell | None = None
@@ -154,7 +213,16 @@ _the_bell: _Bell | None = None
 
 def _bell() -> _Bell:
     global _the_bell
-    if _the_bell is None or _the_bell.pid != os.getpid():  # a thread does not survive a fork
+    if _the_bell is None:
         _the_bell = _Bell()
-        atexit.register(_the_bell.flush, FAREWELL)
     return _the_bell
+
+
+def _forget_bell() -> None:
+    """In a forked child: its parent's thread is not there, and its lock may be held for ever."""
+    global _the_bell
+    _the_bell = None
+
+
+os.register_at_fork(after_in_child=_forget_bell)
+atexit.register(flush)
