@@ -12,7 +12,7 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 <secret>"),
     (re.compile(r"\+?\d(?:[\s().-]?\d){8,14}(?!\d)"), "<number>"),
     # What is this long and unbroken is a token or a key, not a word.
-    (re.compile(r"[A-Za-z0-9_\-+/=.]*[A-Za-z][A-Za-z0-9_\-+/=]{23,}"), "<token>"),
+    (re.compile(r"[A-Za-z0-9_\-+/=.]*[A-Za-z][A-Za-z0-9_\-+/=]{23,}[\w\-+/=.]*"), "<token>"),
 )
 
 

@@ -130,9 +130,10 @@ def task(
     arguments at every slot, once however many clocks run.
     """
 
+    if isinstance(schedule, str) and not croniter.is_valid(schedule):
+        raise ImproperlyConfigured(f"{schedule!r} is no crontab expression")
+
     def register(func: Callable[..., Any]) -> TaskFunction:
-        if isinstance(schedule, str) and not croniter.is_valid(schedule):
-            raise ImproperlyConfigured(f"{schedule!r} is no crontab expression")
         made = TaskFunction(
             name=name or f"{func.__module__}.{func.__qualname__}",
             func=func,

@@ -1,0 +1,40 @@
+"""What is kept for people to read holds no personal data and no secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from notifications.redaction import describe, safe_traceback, scrub
+
+
+@pytest.mark.parametrize(
+    ("text", "scrubbed"),
+    [
+        ("550 <ann.lee@example.com>: unknown", "550 <<address>>: unknown"),
+        ("call +49 170 1234567 now", "call <number> now"),
+        ("GET https://x.example/reset?token=abc failed", "GET https://x.example/reset?<query> failed"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer <secret>"),
+        ("key SG.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b", "key <token>"),
+        ("two\nlines\r\nhere", "two lines here"),
+        ("mailbox full, try again later", "mailbox full, try again later"),
+    ],
+)  # fmt: skip
+def test_scrub(text: str, scrubbed: str) -> None:
+    assert scrub(text) == scrubbed
+
+
+def test_a_long_text_is_cut() -> None:
+    assert len(scrub("word " * 1000)) == 300
+
+
+def test_a_traceback_keeps_the_places_and_loses_the_values() -> None:
+    def fail(address: str) -> None:
+        raise ValueError(f"cannot write to {address}")
+
+    try:
+        fail("ann@example.com")
+    except ValueError as error:
+        told = safe_traceback(error)
+        assert describe(error) == "ValueError: cannot write to <address>"
+    assert "in fail" in told
+    assert "ann@example.com" not in told.replace('fail("ann@example.com")', "")
