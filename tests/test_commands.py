@@ -1,0 +1,131 @@
+"""The commands: what they do, ask, refuse, and exit with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.db.models.functions import Now
+
+from notifications import holds
+from notifications.dispatch import notify
+from notifications.management import base
+from notifications.models import Hold, Notification, Stamp, State
+from tests.scripted import Note, scripted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_test() -> Iterator[None]:
+    with scripted():
+        yield
+
+
+def ask() -> Notification:
+    with transaction.atomic():
+        return notify(Note, to="bob@example.com")[0]
+
+
+def run(name: str, *args: str, **options: Any) -> str:
+    out = StringIO()
+    call_command(name, *args, stdout=out, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A person at a terminal, who types what the test says."""
+
+    def person(typed: str) -> None:
+        monkeypatch.setattr(base.sys.stdin, "isatty", lambda: True, raising=False)
+        monkeypatch.setattr("builtins.input", lambda _question: typed)
+
+    return person
+
+
+def sent_long_ago() -> None:
+    ask()
+    Notification.objects.update(state=State.SENT, settled_at=Now() - timedelta(days=40))
+
+
+def test_clean_applies_the_retention() -> None:
+    sent_long_ago()
+    assert "1 rows" in run("notifications_clean", "--dry-run")
+    assert Notification.objects.exists()
+    assert json.loads(run("notifications_clean", "--json"))["rows"] == 1
+    assert not Notification.objects.exists()
+
+
+def test_clean_by_state_and_age_asks_first(terminal: Any) -> None:
+    sent_long_ago()
+    options = ["--state", "sent", "--older-than", "1d", "--queue", "note"]
+    with pytest.raises(CommandError, match="--no-input"):
+        run("notifications_clean", *options)
+    terminal("no")
+    with pytest.raises(CommandError, match="Left alone"):
+        run("notifications_clean", *options)
+    assert Notification.objects.exists()
+    terminal("yes")
+    assert "1 rows" in run("notifications_clean", *options)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("notifications_clean", ["--state", "pending", "--no-input"], "pending"),
+        ("notifications_clean", ["--older-than", "ages", "--no-input"], "30d"),
+        ("notifications_clean", ["--queue", "nowhere"], "there are: default"),
+        ("notifications_empty", ["nowhere", "--no-input"], "there are: default"),
+        ("notifications_pause", ["note", "--for", "ever"], "30d"),
+        ("notifications_drain", ["nowhere"], "there are: default"),
+    ],
+)
+def test_wrong_usage_exits_with_2(command: str, arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError, match=words) as caught:
+        run(command, *arguments)
+    assert caught.value.returncode == 2
+
+
+def test_empty_asks_for_the_queues_name(terminal: Any) -> None:
+    ask()
+    assert "1 rows of note would be cancelled" in run("notifications_empty", "note", "--dry-run")
+    terminal("yes")
+    with pytest.raises(CommandError, match="Left alone"):
+        run("notifications_empty", "note")
+    terminal("note")
+    assert "1 rows of note cancelled" in run("notifications_empty", "note")
+    assert Notification.objects.get().state == State.CANCELLED
+
+
+def test_drain_delivers_what_is_due() -> None:
+    ask()
+    assert "note: 0 rows still wait" in run("notifications_drain", "note")
+    assert Notification.objects.get().state == State.SENT
+
+
+def test_pause_and_resume() -> None:
+    run("notifications_pause", "note", "--for", "30m", "--reason", "moving")
+    held = Hold.objects.get()
+    assert (held.reason, held.until is None) == ("moving", False)
+    assert "goes on" in run("notifications_resume", "note")
+    assert "was not held" in run("notifications_resume", "note")
+
+
+def test_adopt_says_what_would_go_out_and_asks(terminal: Any) -> None:
+    ask()
+    Stamp.objects.update_or_create(pk=1, defaults={"environment": "production"})
+    holds.forget()
+    assert "1 rows wait" in run("notifications_adopt", "--dry-run")
+    terminal("yes")
+    with pytest.raises(CommandError, match="Left alone"):
+        run("notifications_adopt")
+    terminal("test")
+    assert "now belongs to 'test'" in run("notifications_adopt")
+    assert "already" in run("notifications_adopt")

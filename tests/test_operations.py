@@ -1,0 +1,209 @@
+"""What people do to rows and queues, with its audit line."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from django.db.models.functions import Now
+
+from notifications import holds, jobs, operations
+from notifications.dispatch import notify
+from notifications.errors import WrongState
+from notifications.models import DeadLetter, Hold, Notification, Stamp, State, Task
+from tests.scripted import ACCEPTED, REFUSED, Note, Script, scripted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running
+
+
+@pytest.fixture
+def ann() -> Any:
+    return get_user_model().objects.create_user("ann")
+
+
+def ask(to: str = "bob@example.com") -> Notification:
+    with transaction.atomic():
+        return notify(Note, to=to)[0]
+
+
+def dead(script: Script) -> Notification:
+    script.answer("bob@example.com", REFUSED)
+    row = ask()
+    jobs.serve("note")
+    script.answer("bob@example.com", ACCEPTED)
+    row.refresh_from_db()
+    assert row.state == State.DEAD
+    return row
+
+
+def audit() -> list[str]:
+    return list(LogEntry.objects.order_by("id").values_list("change_message", flat=True))
+
+
+def test_a_retried_dead_row_is_sent_once_and_its_letter_is_gone(script: Script, ann: Any) -> None:
+    row = dead(script)
+    operations.retry(row, by=ann)
+    jobs.serve("note")
+    jobs.serve("note")
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.SENT, 1)
+    assert not DeadLetter.objects.exists()
+    assert len(script.sent) == 2  # the refused call, and the one after mending
+    assert audit() == ["Retried."]
+
+
+def test_a_discarded_letter_is_gone_and_never_sent(script: Script, ann: Any) -> None:
+    row = dead(script)
+    operations.discard(DeadLetter.objects.get(), by=ann)
+    jobs.serve("note")
+    row.refresh_from_db()
+    assert (row.state, len(script.sent)) == (State.DEAD, 1)
+    assert audit() == ["Discarded without sending: 550 no such user"]
+
+
+@pytest.mark.parametrize("state", ["pending", "sent", "delivered", "done"])
+def test_only_what_ended_unsent_can_be_retried(state: str) -> None:
+    row = ask()
+    Notification.objects.update(state=state)
+    with pytest.raises(WrongState, match=state):
+        operations.retry(row)
+
+
+def test_a_row_under_way_cannot_be_cancelled() -> None:
+    row = ask()
+    Notification.objects.update(started=True, token=uuid.uuid4())
+    with pytest.raises(WrongState, match="pending"):
+        operations.cancel(row)
+
+
+def test_many_are_done_together_and_the_wrong_ones_left_alone(script: Script, ann: Any) -> None:
+    dead(script)
+    ask("eve@example.com")
+    assert operations.retry_rows(Notification.objects.all(), by=ann) == 1
+    assert operations.cancel_rows(Notification.objects.all(), by=ann) == 2
+    assert operations.retry_letters(DeadLetter.objects.all()) == 0
+
+
+def test_letters_are_retried_and_discarded_together(script: Script) -> None:
+    dead(script)
+    assert operations.retry_letters(DeadLetter.objects.all()) == 1
+    jobs.serve("note")
+    dead(script)
+    assert operations.discard_letters(DeadLetter.objects.all()) == 1
+
+
+def test_a_pause_says_who_why_and_until_when(ann: Any) -> None:
+    operations.pause("note", reason="moving house", duration=timedelta(hours=1), by=ann)
+    held = Hold.objects.get()
+    assert (held.name, held.reason, held.by) == ("note", "moving house", ann)
+    assert held.until is not None
+    operations.pause("note", reason="still moving", by=ann)
+    held.refresh_from_db()
+    assert (held.reason, held.until) == ("still moving", None)
+    assert operations.resume("note", by=ann)
+    assert not operations.resume("note", by=ann)
+    assert audit() == ["Paused note. moving house", "Paused note. still moving", "Resumed note."]
+
+
+def test_a_pause_ends_by_itself_at_its_time() -> None:
+    operations.pause("note", duration=timedelta(hours=1))
+    Hold.objects.update(until=Now() - timedelta(seconds=1))
+    holds.forget()
+    assert holds.current().stops("note") is None
+
+
+def test_one_hold_is_lifted_from_the_list(ann: Any) -> None:
+    holds.hold("kind", "test_note", reason="legal")
+    assert operations.lift(Hold.objects.get(), by=ann)
+    assert holds.current().kinds == {}
+    assert len(audit()) == 1
+
+
+def test_emptying_cancels_what_waits_and_nothing_else(ann: Any) -> None:
+    waiting, flying = ask(), ask()
+    Notification.objects.filter(pk=flying.pk).update(started=True, token=uuid.uuid4())
+    assert operations.empty("note", by=ann) == 1
+    waiting.refresh_from_db()
+    flying.refresh_from_db()
+    assert (waiting.state, flying.state) == (State.CANCELLED, State.PENDING)
+    assert audit() == ["Emptied note: 1 rows cancelled."]
+
+
+def test_cleaning_removes_what_ended_long_ago(ann: Any) -> None:
+    old, young, waiting = ask(), ask(), ask()
+    Notification.objects.filter(pk__in=[old.pk, young.pk]).update(
+        state=State.SENT, settled_at=Now()
+    )
+    Notification.objects.filter(pk=old.pk).update(settled_at=Now() - timedelta(days=31))
+    task = Task.objects.create(name="x", queue="default", state=State.DONE)
+    Task.objects.update(settled_at=Now() - timedelta(days=3))
+    assert operations.clean(dry_run=True).rows == 2
+    assert operations.clean(by=ann).rows == 2
+    assert set(Notification.objects.all()) == {young, waiting}
+    assert not Task.objects.filter(pk=task.pk).exists()
+
+
+def test_cleaning_takes_a_state_an_age_and_a_queue() -> None:
+    row = ask()
+    Notification.objects.update(state=State.SENT, settled_at=Now() - timedelta(minutes=2))
+    minute = timedelta(minutes=1)
+    assert operations.clean(states=["dead"], older_than=minute).rows == 0
+    assert operations.clean(states=["sent"], older_than=minute, queue="default").rows == 0
+    assert operations.clean(states=["sent"], older_than=minute, queue="note").rows == 1
+    assert not Notification.objects.filter(pk=row.pk).exists()
+
+
+def test_what_waits_is_never_cleaned() -> None:
+    with pytest.raises(WrongState, match="pending"):
+        operations.clean(states=["pending"], older_than=timedelta(0))
+
+
+def test_draining_delivers_without_redis(script: Script) -> None:
+    for _ in range(3):
+        ask()
+    operations.drain("note")
+    assert Notification.objects.filter(state=State.SENT).count() == 3
+    assert operations.count_waiting("note") == 0
+
+
+def test_draining_keeps_to_the_rate() -> None:
+    with scripted(RATE="20/s") as script:
+        for _ in range(6):
+            ask()
+        operations.drain("note")
+        assert len(script.sent) == 6
+
+
+def test_a_database_of_another_environment_mails_nobody_until_adopted(
+    script: Script, ann: Any
+) -> None:
+    ask()
+    Stamp.objects.update_or_create(pk=1, defaults={"environment": "production"})
+    holds.forget()
+    jobs.serve("note")
+    assert script.sent == []
+    assert "production" in str(holds.current().stops("note"))
+    assert operations.adopt(by=ann) == "production"
+    jobs.serve("note")
+    assert len(script.sent) == 1
+    assert audit() == ["Adopted from 'production'."]
+
+
+def test_a_queue_goes_on_while_one_of_its_providers_is_held() -> None:
+    with scripted(PROVIDERS=["first", "second"]):
+        holds.hold("provider", "first", reason="bad key")
+        assert holds.current().stops("note") is None
+        holds.hold("provider", "second", reason="bad key")
+        assert "all providers" in str(holds.current().stops("note"))
