@@ -1,0 +1,49 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from django.core.management import get_commands
+
+from notifications.models.work import TRANSITIONS, State
+
+ROOT = Path(__file__).parent.parent
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def states_table() -> str:
+    lines = ["| from | to | when |", "|---|---|---|"]
+    lines += [
+        f"| `{old.value}` | `{new.value}` | {why} |"
+        for old, moves in TRANSITIONS.items()
+        for new, why in moves.items()
+    ]
+    return "\n".join(lines)
+
+
+def test_the_table_of_states_is_the_one_in_the_code() -> None:
+    assert states_table() in (ROOT / "docs/states.md").read_text()
+
+
+def test_every_state_is_explained() -> None:
+    told = (ROOT / "docs/states.md").read_text()
+    assert [state for state in State if f"`{state.value}`" not in told] == []
+
+
+def test_every_command_that_is_named_exists() -> None:
+    named = {name for path in DOCS for name in re.findall(r"\bnotifications_[a-z]+", path.read_text())}
+    ours = {name for name, app in get_commands().items() if app == "notifications"}
+    assert named - {"notifications_deadletter", "notifications_notification"} <= ours
+    assert {name for name in ours if name.startswith("notifications_")} <= named
+
+
+def test_every_link_leads_somewhere() -> None:
+    broken = [
+        f"{path.name}: {target}"
+        for path in DOCS
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text())
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert broken == []
