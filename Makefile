@@ -1,0 +1,48 @@
+# `make install` needs Python 3.11 or newer; the other targets install first where it is needed.
+
+PYTHON := .venv/bin/python
+INSTALLED := .venv/installed.lock
+PYTEST := $(PYTHON) -m pytest
+
+.PHONY: help install lock demo test lint bench faults
+
+help:
+	@echo "make install   the environment, in .venv"
+	@echo "make demo      the shop with everything it needs; ONCE=1: five orders, then stop"
+	@echo "make test      all tests, on SQLite and on PostgreSQL"
+	@echo "make lint      ruff and mypy"
+	@echo "make faults    the long tests that kill processes and servers"
+	@echo "make bench     measure, beside other projects"
+	@echo "make lock      write requirements.lock anew from pyproject.toml"
+
+install: $(INSTALLED)
+
+# The stamp is a copy of the lock that .venv was made from.
+$(INSTALLED): requirements.lock
+	@for python in python3.11 python3 python; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec $$python -m venv .venv; \
+	    fi; \
+	done; \
+	echo "Python 3.11 or newer is needed; put python3.11 on the PATH." >&2; exit 1
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements.lock
+	@cp requirements.lock $@
+
+demo: install
+	$(PYTHON) manage.py demo $(if $(ONCE),--once)
+
+# Twice, because the two databases lock differently; the coverage of both runs counts together.
+test: install
+	$(PYTEST) --cov --cov-report= --cov-fail-under=0
+	$(PYTEST) --postgres --cov --cov-append
+
+lint: install
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+bench: install
+	$(PYTHON) -m benchmarks
+
+faults: install
+	$(PYTEST) -m faults tests/faults
