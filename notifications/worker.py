@@ -2,297 +2,405 @@
 
 Set once as RQ["WORKER_CLASS"]; `rqworker` and `rqworker-pool` then use it. What it adds:
 
-* On our queues jobs are JSON, and a job is only a ring: our `Job` takes the few fields of a ring
-  from Redis and runs only functions of `notifications.jobs`. Redis contents are not trusted.
-* The host's other queues keep RQ's serializer, Job and scheduler, as they were.
-* SIGTERM reaches the horse too, which finishes what it has begun and returns the rest.
+* On our queues a job is JSON and only a ring (`notifications.ringjobs`): Redis is not trusted.
+  The host's other queues keep RQ's serializer, Job, registries and scheduler, as they were.
+* SIGTERM and SIGINT reach the horse too, which finishes what it has begun and returns the rest.
 * A lost Redis is tried again every few seconds; the worker does not end.
+* The parent loads modules and templates once, and holds no database connection.
+
+A horse whose parent was killed needs no care: its slice ends within seconds, and whatever it still
+settles is fenced by its claims.
 """
+
+# mypy: allow-untyped-calls
+# (many methods of RQ's that are extended here have no types)
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import re
 import signal
-import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from django.db import Error as DatabaseError
 from django.db import connections
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import SimpleWorker as RQSimpleWorker
 from rq import Worker as RQWorker
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.job import Job as RQJob
-from rq.queue import Queue as RQQueue
-from rq.serializers import JSONSerializer
+from rq import worker_registration
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.utils import now, utcformat
+from rq.worker import BaseWorker
 
-from notifications import clock, conf, jobs, kinds, rings
-
-if TYPE_CHECKING:
-    Base = RQWorker
-else:
-    Base = object
+from notifications import clock, conf, jobs, kinds, outbox, rings
+from notifications.connections import NAMELESS
+from notifications.ringjobs import RingJob, RingQueue, popping
 
 logger = logging.getLogger("notifications.worker")
 
-LONGEST_WAIT = 5.0  # seconds between tries to reach Redis
-MAINTENANCE = 3600  # seconds; rings leave next to nothing to clean
+TTL = 60  # seconds RQ's screens believe in a silent worker, plus RQ's own minute
+LISTEN = 25  # seconds one blocking pop lasts; a hung Redis is noticed a little later
+BEAT = 40.0  # seconds between the heartbeats of an idle worker
+PAUSE = 2.0  # seconds, at most, between tries to reach Redis
 
-RUNNABLE: Mapping[str, Callable[..., None]] = {
-    f"{function.__module__}.{function.__qualname__}": function
-    for function in (jobs.serve, jobs.deliver_email)
-}
-
-_TRUSTED_FIELDS = frozenset(
-    ("data", "created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat", "origin",
-     "status", "worker_name")
-)  # fmt: skip
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Job(RQJob):
-    """A job of our queues. Results, callbacks, webhooks, retries, dependents, all that RQ would
-    act on, are dropped as it is read."""
-
-    def restore(self, raw_data: Any) -> None:
-        """Take a ring's fields from a Redis hash. Raises NoSuchJobError for one that is no ring,
-        which RQ skips: any other error would end the worker at every start."""
-        try:
-            kept = {
-                name: value
-                for name, value in raw_data.items()
-                if (name.decode() if isinstance(name, bytes) else name) in _TRUSTED_FIELDS
-            }
-            super().restore(kept)
-            self._deserialize_data()
-            self._check_call()
-        except NoSuchJobError:
-            raise
-        except Exception as error:
-            logger.warning("job %s is none of ours and is skipped", self.id)
-            raise NoSuchJobError(f"job {self.id} is none of ours") from error
-        self.description = self.id
-        self.timeout = int(rings.job_timeout())
-        self.result_ttl = 0
-        self.failure_ttl = 60
-
-    @property
-    def func(self) -> Callable[..., None]:
-        """The function to run, one of RUNNABLE. Raises InvalidJobOperation for any other."""
-        self._check_call()
-        return RUNNABLE[self.func_name]
-
-    def _check_call(self) -> None:
-        if self.instance is not None or self.func_name not in RUNNABLE:
-            raise InvalidJobOperation("our queues run only the functions of notifications.jobs")
-
-    @property
-    def dependents_key(self) -> str:
-        """Nothing depends on a ring, whatever Redis says."""
-        return f"{self.key}:no-dependents"
+if TYPE_CHECKING:
+    Base = RQWorker  # the one of RQ's worker classes that has every method below
+else:
+    Base = BaseWorker
 
 
-class _QueueOfOurs:
-    """Mixed into the worker's queue class: reads jobs of our queues as ours."""
+class Guarded(Base):
+    """What is added to a worker class of RQ's, ahead of it among the base classes."""
 
-    redis_queue_namespace_prefix: str
-
-    @classmethod
-    def _fetch_dequeued_job(
-        cls,
-        connection: Any,
-        queue_key: str,
-        job_id: str,
-        job_class: Any = None,
-        serializer: Any = None,
-        death_penalty_class: Any = None,
-    ) -> Any:
-        if conf.owns_queue(queue_key.removeprefix(cls.redis_queue_namespace_prefix)):
-            job_class, serializer = Job, JSONSerializer
-        return super()._fetch_dequeued_job(  # type: ignore[misc]
-            connection,
-            queue_key,
-            job_id,
-            job_class=job_class,
-            serializer=serializer,
-            death_penalty_class=death_penalty_class,
-        )
-
-
-class _NoRingLines(logging.Filter):
-    """RQ logs four lines for each job; a ring is not worth one."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno > logging.INFO or rings.PREFIX not in record.getMessage()
-
-
-class _OurWorker(Base):
-    """What both worker classes add to RQ's."""
-
-    max_connection_wait_time = LONGEST_WAIT
-    _clock_pid = 0
+    max_connection_wait_time = PAUSE
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("maintenance_interval", MAINTENANCE)
+        kwargs["worker_ttl"] = kwargs.get("worker_ttl") or TTL
         super().__init__(*args, **kwargs)
-        self.queue_class = type("Queue", (_QueueOfOurs, self.queue_class), {})
-        self.queues = [self._queue(queue) for queue in self.queues]
+        self.connection.connection_pool.connection_kwargs.update(NAMELESS)
+        self.queues = [
+            RingQueue(queue.name, self.connection) if conf.owns_queue(queue.name) else queue
+            for queue in self.queues
+        ]
         self._ordered_queues = self.queues[:]
+        self.queue_class = popping(self.queue_class)
+        self._clock = clock.ClockProcess()
+        self._serving_ring = False
+        self._beaten = 0.0
 
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work until told to stop; a Redis that goes away meanwhile does not end it."""
+    @property
+    def ring_queues(self) -> list[RingQueue]:
+        """Those of its queues that are this app's."""
+        return [queue for queue in self.queues if isinstance(queue, RingQueue)]
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds one blocking pop lasts."""
+        return min(LISTEN, int(super().dequeue_timeout))
+
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds any answer of Redis may take; longer than a blocking pop."""
+        return self.dequeue_timeout + 5
+
+    # -- its life ---------------------------------------------------------------------------
+
+    def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
+        """Work until told to stop; with `burst`, until nothing is due. Whether a job was run."""
         jobs.STOP.clear()
-        jobs.set_queues([name for name in self.queue_names() if conf.owns_queue(name)])
+        jobs.set_queues([queue.name for queue in self.ring_queues])
+        self.log.addFilter(_quiet)
         preload()
-        self.log.addFilter(_NoRingLines())
-        self._start_clock()
-        bounded = any(kwargs.get(name) for name in ("burst", "max_jobs", "max_idle_time"))
-        worked = False
-        wait = 1.0
+        if burst:
+            self._ring_due()
+        else:
+            self._clock.start()
         try:
-            while True:
-                began = time.monotonic()
-                try:
-                    worked |= super().work(*args, **kwargs)
-                except (RedisError, OSError) as error:
-                    logger.error("Redis is away: %s", type(error).__name__)
-                if bounded or self._shutdown_requested_date is not None:
-                    return worked
-                wait = 1.0 if time.monotonic() - began > 60 else min(wait * 2, LONGEST_WAIT)
-                logger.warning("working again in %.0f s", wait)
-                time.sleep(wait)
-                self.name = uuid.uuid4().hex  # the old name may still be registered
+            return bool(super().work(burst, *args, **kwargs))
         finally:
-            self._stop_clock()
+            self._clock.stop()
 
-    def clean_group_registries(self) -> None:
-        """Groups are the host's; reading them unpickles, so a worker of ours alone does not."""
-        if not all(conf.owns_queue(name) for name in self.queue_names()):
-            super().clean_group_registries()
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Register with Redis, as soon as it answers."""
+        while True:
+            try:
+                super().bootstrap(*args, **kwargs)
+            except RedisError as error:
+                self._wait("cannot start", error)
+            else:
+                return
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """The next job. RQ waits for a lost connection; we also for a full or read-only Redis."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except StopRequested:
+                raise
+            except Exception as error:
+                self._wait("cannot take a job", error)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job. A Redis that is lost meanwhile ends neither the horse nor the worker."""
+        with self._without_redis("its job's end is not recorded"):
+            super().execute_job(job, queue)
+        self.executions.clear()
+
+    def teardown(self) -> None:
+        """Sign off, if Redis can hear it."""
+        with self._without_redis("it did not sign off"):
+            super().teardown()
+
+    # -- stopping ---------------------------------------------------------------------------
+
+    def handle_warm_shutdown_request(self) -> None:
+        """SIGTERM or SIGINT: finish what is begun, return the rest, take nothing new."""
+        super().handle_warm_shutdown_request()
+        jobs.STOP.set()  # for a worker without horses, and for a horse forked just now
+        self._tell_horse()
+
+    def set_shutdown_requested_date(self) -> None:
+        """For RQ's screens. Called by a signal handler, where an error would hit anything."""
+        with self._without_redis("its stopping is not recorded"):
+            super().set_shutdown_requested_date()
+
+    def _tell_horse(self) -> None:
+        if self._serving_ring and self.horse_pid:
+            try:
+                os.kill(self.horse_pid, signal.SIGTERM)
+            except ProcessLookupError:
+                return
+
+    # -- the horse --------------------------------------------------------------------------
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Fork the process that runs one job."""
+        self._serving_ring = isinstance(job, RingJob)
+        connections.close_all()
+        # Held back until the horse has its own handlers: it must not run its parent's.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            super().fork_work_horse(job, queue)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+    def setup_work_horse_signals(self) -> None:
+        """In the horse. Only ours knows what SIGTERM means; the host's dies of it, as with RQ."""
+        super().setup_work_horse_signals()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if self._serving_ring:
+            signal.signal(signal.SIGTERM, _stop_serving)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """As RQ does, but a ring's keys expire although it has begun: should everything die."""
+        if not isinstance(job, RingJob):
+            super().prepare_job_execution(job, remove_from_intermediate_queue)
+            return
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            self.heartbeat(ttl, pipeline=pipeline)
+            job.prepare_for_execution(self.name, pipeline=pipeline)
+            pipeline.expire(job.key, rings.KEPT)
+            pipeline.execute()
+        self.procline(f"Serving {', '.join(queue.name for queue in self.ring_queues)}")
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Run the job's function and settle the job."""
+        done = super().perform_job(job, queue, execution)
+        if self.is_horse:
+            rings.flush()  # RQ ends horses without the farewell that other processes have
+        return bool(done)
+
+    def handle_job_success(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: StartedJobRegistry,
+        execution: Execution,
+    ) -> None:
+        """A job of ours leaves nothing behind; RQ spends eight round trips to find that out."""
+        if isinstance(job, RingJob):
+            self._forget(job, execution)
+        else:
+            super().handle_job_success(job, queue, started_job_registry, execution)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: StartedJobRegistry | None = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Nor does a ring that fails: what it rang for is due all the same."""
+        if isinstance(job, RingJob) and job.is_ring:
+            self._forget(job, execution, failed=True)
+        else:
+            super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def _forget(self, job: RingJob, execution: Execution | None, *, failed: bool = False) -> None:
+        with self.connection.pipeline() as pipeline:
+            if failed:
+                self.increment_failed_job_count(pipeline)
+            else:
+                self.increment_successful_job_count(pipeline)
+            if job.started_at and job.ended_at:
+                self.increment_total_working_time(job.ended_at - job.started_at, pipeline)
+            self.cleanup_execution(job, pipeline, execution)
+            pipeline.delete(job.key, job.execution_registry.key)
+            pipeline.execute()
+
+    # -- what RQ keeps in Redis -------------------------------------------------------------
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Tell RQ's screens that it lives; also again after Redis was emptied."""
+        if pipeline is not None:
+            super().heartbeat(timeout, pipeline)
+            return
+        if time.monotonic() - self._beaten < BEAT:
+            return
+        with self._without_redis("its heartbeat is late"):
+            self.last_heartbeat = now()
+            beat = self.connection.pipeline(transaction=False)
+            beat.hset(self.key, "last_heartbeat", utcformat(self.last_heartbeat))
+            beat.expire(self.key, timeout or self.worker_ttl + 60)
+            if beat.execute()[0]:
+                self._register_again()
+            self._beaten = time.monotonic()
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Tell RQ's screens that the horse lives."""
+        with self._without_redis("its heartbeat is late"):
+            super().maintain_heartbeats(job, execution)
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """For RQ's screens."""
+        if pipeline is not None:
+            super().set_state(state, pipeline)
+        elif state != self._state:
+            with self._without_redis("its state is not shown"):
+                super().set_state(state)
+            self._state = state
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """RQ's own pause of everything on this Redis (ours is for each queue)."""
+        with self._without_redis("it may be suspended"):
+            super().check_for_suspension(burst)
+
+    def run_maintenance_tasks(self) -> None:
+        """Clean RQ's registries: RQ's way for the host's queues, our way for ours."""
+        everything = self.queues
+        self.last_cleaned_at = now()  # type: ignore[assignment]  # as RQ itself does
+        try:
+            self.queues = [queue for queue in everything if not isinstance(queue, RingQueue)]
+            if self.queues:
+                super().run_maintenance_tasks()
+            for queue in everything:
+                if isinstance(queue, RingQueue):
+                    _sweep(queue)
+        except StopRequested:
+            raise
+        except Exception as error:  # a job that cannot be read must not stop the others
+            logger.warning("maintenance was cut short: %s", type(error).__name__)
+        finally:
+            self.queues = everything
 
     def _start_scheduler(self, *args: Any, **kwargs: Any) -> None:
-        """RQ's scheduler is for the host's queues only."""
+        """RQ's scheduler is for the host's queues: ours have the clock."""
         everything = self.queues
-        self.queues = [queue for queue in everything if not conf.owns_queue(queue.name)]
+        self.queues = [queue for queue in everything if not isinstance(queue, RingQueue)]
         try:
             if self.queues:
                 super()._start_scheduler(*args, **kwargs)
         finally:
             self.queues = everything
 
-    def _queue(self, queue: RQQueue) -> RQQueue:
-        ours = conf.owns_queue(queue.name)
-        return self.queue_class(
-            queue.name,
-            connection=self.connection,
-            default_timeout=queue._default_timeout,
-            job_class=Job if ours else queue.job_class,
-            serializer=JSONSerializer if ours else queue.serializer,
-            death_penalty_class=self.death_penalty_class,
-        )
+    def _register_again(self) -> None:
+        with self.connection.pipeline() as pipeline:
+            pipeline.hset(self.key, mapping={**self.serialize(), "state": self._state})
+            worker_registration.register(self, pipeline)
+            pipeline.execute()
 
-    # -- the clock --------------------------------------------------------------------------
+    # -- parts ------------------------------------------------------------------------------
 
-    def _start_clock(self) -> None:
-        queues = clock.own_queues()
-        if not queues or threading.current_thread() is not threading.main_thread():
-            return
-        connections.close_all()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _run_clock(queues, parent)
-        self._clock_pid = pid
-        signal.signal(signal.SIGCHLD, self._mind_clock)
-
-    def _mind_clock(self, signum: int, frame: FrameType | None) -> None:
-        """A child ended: if it was the clock, start another."""
-        if not self._clock_pid or self._is_horse:
-            return
+    def _ring_due(self) -> None:
+        """A burst serves what is due, although its rings may be lost."""
         try:
-            ended, _ = os.waitpid(self._clock_pid, os.WNOHANG)
-        except ChildProcessError:
-            ended = self._clock_pid
-        if ended:
-            self._clock_pid = 0
-            if self._shutdown_requested_date is None:
-                logger.warning("the clock ended; starting another")
-                self._start_clock()
+            clock.tick([queue.name for queue in self.ring_queues])
+        except Exception as error:
+            logger.warning("cannot look for due rows: %s", type(error).__name__)
+        finally:
+            connections.close_all()
 
-    def _stop_clock(self) -> None:
-        if self._is_horse or not self._clock_pid:
-            return
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        pid, self._clock_pid = self._clock_pid, 0
+    def _wait(self, what: str, error: Exception) -> None:
+        logger.error("%s: %s: %s; trying again", what, type(error).__name__, error)
+        time.sleep(PAUSE)
+
+    @contextmanager
+    def _without_redis(self, what: str) -> Iterator[None]:
         try:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            return
+            yield
+        except RedisError as error:
+            logger.warning("the worker goes on without Redis (%s): %s", type(error).__name__, what)
 
 
-class Worker(_OurWorker, RQWorker):
+class Worker(Guarded, RQWorker):
     """The forking worker, the default: each ring is served by a fresh process."""
 
-    _job_is_ours = False
 
-    def fork_work_horse(self, job: RQJob, queue: RQQueue) -> None:
-        """Remember whose job it is: only our horses know what SIGTERM means."""
-        self._job_is_ours = isinstance(job, Job)
-        connections.close_all()
-        super().fork_work_horse(job, queue)
-
-    def setup_work_horse_signals(self) -> None:
-        """In the horse: SIGTERM asks to finish what is begun."""
-        super().setup_work_horse_signals()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if self._job_is_ours:
-            signal.signal(signal.SIGTERM, _stop)
-
-    def handle_warm_shutdown_request(self) -> None:
-        """In the parent: pass the request on to our horse."""
-        super().handle_warm_shutdown_request()
-        if self._job_is_ours and self.horse_pid:
-            try:
-                os.kill(self.horse_pid, signal.SIGTERM)
-            except ProcessLookupError:
-                return
-
-
-class SimpleWorker(_OurWorker, RQSimpleWorker):
+class SimpleWorker(Guarded, RQSimpleWorker):
     """Works in its own process, without a fork for each ring."""
 
-    def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Finish what is begun, then stop."""
-        jobs.STOP.set()
-        super().request_stop(signum, frame)
+
+@cache
+def guard(worker_class: type[BaseWorker]) -> type[BaseWorker]:
+    """`worker_class` with all that a worker of ours has; itself if it is one already."""
+    if issubclass(worker_class, Guarded):
+        return worker_class
+    return type(f"Guarded{worker_class.__name__}", (Guarded, worker_class), {})
 
 
 def preload() -> None:
-    """Load in the parent what every forked horse needs, and no database connection."""
+    """Load in the parent what every forked horse needs, and leave no database connection open."""
     for channel in conf.channels().values():
-        known = [
-            kind for kind in kinds.all_kinds().values() if channel.name in kind.channels
-        ]
+        known = [kind for kind in kinds.all_kinds().values() if channel.name in kind.channels]
         channel.channel.preload(known)
-    connections.close_all()
+    try:
+        outbox.due_queues(clock.own_queues())  # loads what the ORM loads with its first query
+    except DatabaseError as error:
+        logger.warning("the database is away: %s", type(error).__name__)
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if hasattr(connection, "close_pool"):  # PostgreSQL's; its threads would not survive a fork
+            connection.close_pool()
+    # What is loaded now stays: horses then do not copy its pages just to count references.
+    gc.collect()
+    gc.freeze()
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
+def _sweep(queue: RingQueue) -> None:
+    """Remove what dead workers and refused jobs leave; their hashes expire on their own."""
+    connection = queue.connection
+    before = time.time()
+    with connection.pipeline(transaction=False) as pipeline:
+        for registry in (StartedJobRegistry, FailedJobRegistry):
+            pipeline.zremrangebyscore(registry(queue.name, connection).key, 0, before)
+        pipeline.execute()
+    worker_registration.clean_worker_registry(queue)
+
+
+def _stop_serving(signum: int, frame: FrameType | None) -> None:
     jobs.STOP.set()
 
 
-def _run_clock(queues: list[str], parent: int) -> None:
-    """The clock's process: ends with its parent, however that ends."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    status = 1
-    try:
-        clock.run(queues, stopping=lambda: os.getppid() != parent)
-        status = 0
-    finally:
-        os._exit(status)
+class _QuietRings(logging.Filter):
+    """RQ logs several lines for each job: those of rings are for debugging only."""
+
+    _ring = re.compile(rf"\b{rings.PREFIX}[0-9a-f-]{{36}}\b")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.INFO or not self._ring.search(record.getMessage()):
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+_quiet = _QuietRings()
