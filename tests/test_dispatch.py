@@ -35,7 +35,7 @@ def test_a_row_says_all_that_was_asked_for() -> None:
     row.refresh_from_db()
     assert (row.kind, row.channel, row.queue, row.state) == ("test_note", "note", "note", "pending")
     assert (row.to, row.user, row.context, row.priority) == ("ann@example.com", user, {"order_id": 7}, 1)
-    assert (row.about_type, row.about_id) == ("auth.user", str(user.pk))
+    assert (row.about_type, row.about_id) == (user._meta.label_lower, str(user.pk))
     assert row.token is None
     assert row.due_at == row.wanted_at
 

@@ -1,0 +1,90 @@
+"""The clock killed, doubled or skewed; the database restarted; no scheduler of RQ's; rollback."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+
+from tests.faults.conftest import WINDOW
+from tests.faults.world import World
+
+
+def check(world: World, *, doubled: int = 0, seconds: float = 60) -> None:
+    tally = world.settle(seconds)
+    print(f"\n{tally}")
+    assert tally.lost == 0, world.logs()[-4000:]
+    assert tally.doubled <= doubled
+
+
+def test_retries_fire_without_any_scheduler_of_rqs(world: World) -> None:
+    refused: dict[int, int] = {}
+
+    def twice_busy(row: int, to: str) -> str | None:
+        refused[row] = refused.get(row, 0) + 1
+        return "451 busy" if refused[row] <= 2 else None
+
+    world.inbox.answer = twice_busy
+    world.worker()
+    world.place(3)
+    check(world)
+    assert set(refused.values()) == {3}
+
+
+def test_a_killed_clock_is_replaced(world: World) -> None:
+    worker = world.worker()
+    world.wait(lambda: bool(psutil.Process(worker.pid).children()))
+    [clock] = psutil.Process(worker.pid).children()
+    clock.kill()
+    with world.redis.connect() as redis:
+        world.place(3)
+        redis.flushall()  # whatever rang is gone: only a clock can ring now
+    check(world, seconds=30)
+
+
+@pytest.mark.faults
+def test_many_clocks_ring_no_more_than_is_due(world: World) -> None:
+    for _ in range(3):
+        world.worker(command="notifications_clock")
+    world.worker()
+    world.worker()
+    world.place(50)
+    check(world)
+
+
+@pytest.mark.faults
+def test_a_worker_two_minutes_ahead_changes_nothing(world: World) -> None:
+    world.inbox.delay = 0.05
+    world.worker(sabotage=("skew", 0))
+    world.worker()
+    world.place(40)
+    check(world)
+
+
+def test_rolled_back_orders_send_nothing(world: World) -> None:
+    world.worker()
+    failed = world.manage(
+        "place_orders", "--count", "10", "--in-one-transaction", "--fail-after", "5", check=False
+    )
+    assert failed.returncode != 0
+    world.place(2)
+    check(world)
+    assert world.count("orders_order") == 2
+    assert world.count("notifications_notification WHERE kind = 'order_confirmation'") == 2
+
+
+@pytest.mark.parametrize("simple", [False, True])
+def test_a_restarted_database_loses_nothing(world: World, simple: bool) -> None:
+    if world.postgres is None:
+        pytest.skip("SQLite has no server to restart")
+    world.inbox.delay = 0.02
+    world.worker(simple=simple)
+    world.place(40)
+    world.wait(lambda: world.arrived() >= 5)
+    world.postgres.restart()  # in mid-claim and mid-send
+    check(world, doubled=WINDOW)
+    world.postgres.restart()  # idle
+    time.sleep(1)
+    world.place(5)
+    check(world, doubled=WINDOW)

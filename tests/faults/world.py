@@ -1,0 +1,234 @@
+"""A whole installation for the fault tests: servers, workers, and an SMTP server that counts.
+
+Everything is a real process. The test's own process looks at the database with plain SQL, so
+that nothing it asks can be answered by the code under test.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.servers import PostgresServer, RedisServer
+
+ROOT = Path(__file__).parent.parent.parent
+FINAL = ("sent", "done", "dead", "expired", "cancelled", "suppressed")
+
+
+class CountingInbox:
+    """An SMTP handler that counts how often it accepted each notification."""
+
+    def __init__(self) -> None:
+        self.accepted: Counter[int] = Counter()
+        self.times: dict[int, float] = {}
+        self.bodies: list[str] = []
+        self.delay = 0.0  # seconds before each answer to the data
+        self.answer: Callable[[int, str], str | None] = lambda row, to: None  # a refusal, or None
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        content = envelope.content or b""
+        raw = content if isinstance(content, bytes) else content.encode()
+        row = next(
+            int(line.split(b":")[1])
+            for line in raw.splitlines()
+            if line.lower().startswith(b"x-notification-id:")
+        )
+        if self.delay:
+            import asyncio
+
+            await asyncio.sleep(self.delay)
+        if refusal := self.answer(row, envelope.rcpt_tos[0]):
+            return refusal
+        self.accepted[row] += 1
+        self.times.setdefault(row, time.monotonic())
+        self.bodies.append(raw.decode(errors="replace"))
+        return "250 OK"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of everything that was asked for."""
+
+    rows: int
+    final: int
+    lost: int  # not in a final state, or sent without having arrived
+    doubled: int  # arrivals beyond the first of each row
+
+    def __str__(self) -> str:
+        return f"{self.rows} rows, {self.final} final, lost = {self.lost}, doubled = {self.doubled}"
+
+
+class World:
+    """One shop with its servers."""
+
+    def __init__(self, folder: Path, database: str, postgres: PostgresServer | None) -> None:
+        self.folder = folder
+        self.redis = RedisServer()
+        self.postgres = postgres
+        self.inbox = CountingInbox()
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.database_url = database
+        self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=0)
+        self._logs = 0
+        self.variables: dict[str, str] = {}
+
+    def start(self) -> None:
+        self.redis.start()
+        self._smtp.start()
+        self.manage("migrate", "-v0")
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            self.kill_tree(worker)
+        self._smtp.stop()
+        self.redis.stop()
+
+    # -- the shop ---------------------------------------------------------------------------
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis.url,
+            "EMAIL_HOST": "127.0.0.1",
+            "EMAIL_PORT": str(self._smtp.server.sockets[0].getsockname()[1]),  # type: ignore[union-attr]
+            "SECRET_KEY": "a-key-for-the-fault-tests-only-0123456789",
+            "DEBUG": "false",
+            "PYTHONUNBUFFERED": "1",
+            **self.variables,
+        }
+
+    def manage(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"{words}: {done.stderr[-3000:]}")
+        return done
+
+    def place(self, count: int, *options: str, check: bool = True) -> float:
+        """Place orders; the seconds it took."""
+        began = time.monotonic()
+        self.manage("place_orders", "--count", str(count), *options, check=check)
+        return time.monotonic() - began
+
+    def worker(
+        self,
+        *words: str,
+        simple: bool = False,
+        sabotage: tuple[str, int] | None = None,
+        command: str = "rqworker",
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker; `sabotage` names the point where it is killed and how often."""
+        self._logs += 1
+        program = [sys.executable, "manage.py"]
+        if sabotage is not None:
+            point, times = sabotage
+            marker = self.folder / f"kills-{uuid.uuid4().hex}"
+            marker.write_text(str(times))
+            program = [sys.executable, "-m", "tests.faults.saboteur", point, str(marker)]
+        chosen = ["--worker-class", "notifications.worker.SimpleWorker"] if simple else []
+        log = (self.folder / f"worker-{self._logs}.log").open("wb")
+        started = subprocess.Popen(
+            [*program, command, *words, *chosen],
+            cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self.workers.append(started)
+        return started
+
+    def logs(self) -> str:
+        return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+    def kill_tree(self, worker: subprocess.Popen[bytes]) -> None:
+        """kill -9 of a worker and all its children at once."""
+        with suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(worker.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        worker.kill()
+        worker.wait()
+
+    def stop_gently(self, worker: subprocess.Popen[bytes], seconds: float = 30) -> float:
+        """SIGTERM; how long it took to end."""
+        began = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(seconds)
+        return time.monotonic() - began
+
+    # -- what became of it ------------------------------------------------------------------
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        if self.database_url.startswith("sqlite"):
+            with sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=20) as file:
+                return file.execute(sql).fetchall()
+        with psycopg.connect(self.database_url, autocommit=True) as server:
+            return server.execute(sql).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def count(self, sql: str) -> int:
+        return int(self.query(f"SELECT COUNT(*) FROM {sql}")[0][0])
+
+    def tally(self) -> Tally:
+        states = dict(self.query("SELECT id, state FROM notifications_notification"))
+        tasks = [state for (state,) in self.query("SELECT state FROM notifications_task")]
+        unfinished = sum(state not in FINAL for state in [*states.values(), *tasks])
+        never_arrived = sum(
+            state == "sent" and not self.inbox.accepted[row] for row, state in states.items()
+        )
+        return Tally(
+            rows=len(states) + len(tasks),
+            final=len(states) + len(tasks) - unfinished,
+            lost=unfinished + never_arrived,
+            doubled=sum(count - 1 for count in self.inbox.accepted.values() if count > 1),
+        )
+
+    def settle(self, seconds: float = 60) -> Tally:
+        """Wait until everything is final; the tally, which says what is not."""
+        deadline = time.monotonic() + seconds
+        while (tally := self.tally()).lost and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return tally
+
+    def arrived(self) -> int:
+        return len(self.inbox.accepted)
+
+    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not ready():
+            assert time.monotonic() < deadline, f"waited {seconds} s\n{self.logs()[-3000:]}"
+            time.sleep(0.02)
+
+
+@contextmanager
+def installation(folder: Path, postgres: PostgresServer | None) -> Iterator[World]:
+    """A world on PostgreSQL if there is a server, else on SQLite."""
+    url = f"sqlite:///{folder / 'faults.sqlite3'}"
+    if postgres is not None:
+        url = postgres.create_database(f"faults_{uuid.uuid4().hex[:12]}")
+    world = World(folder, url, postgres)
+    world.start()
+    try:
+        yield world
+    finally:
+        world.stop()
