@@ -239,9 +239,7 @@ class Delivery:
 
     def _park(self, row: Notification) -> None:
         reason = f"older than {conf.get('BACKLOG_AGE')}: waits for a person"
-        holds.hold(
-            Hold.Scope.BACKLOG, self.channel.queue, reason=reason, cause=Hold.Cause.AGE
-        )
+        holds.hold(Hold.Scope.BACKLOG, self.channel.queue, reason=reason, cause=Hold.Cause.AGE)
         self._land(row, Settlement(row, State.PENDING, False, after=None, reason=reason))
 
     # -- compose ----------------------------------------------------------------------------

@@ -14,11 +14,11 @@ class InvalidAddress(NotificationsError, ValueError):
 
 
 class InvalidMessage(NotificationsError, ValueError):
-    """Raised when a message holds what no provider may be given, such as a line break in a header."""
+    """Raised when a message holds what no provider may be given: a line break in a header."""
 
 
 class InvalidPayload(NotificationsError, TypeError):
-    """Raised when a payload or context holds more than plain values (JSON), such as a model object."""
+    """Raised when a payload or context holds more than plain values, such as a model object."""
 
 
 class UnknownKind(NotificationsError, LookupError):

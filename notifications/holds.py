@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import router
 from django.db.models import Q
@@ -14,9 +14,6 @@ from django.db.models.functions import Now
 
 from notifications import conf
 from notifications.models import Hold, Stamp
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
 
 logger = logging.getLogger("notifications.holds")
 
@@ -70,16 +67,14 @@ def hold(
     reason: str,
     cause: str = Hold.Cause.PERSON,
     seconds: float | None = None,
-    by: AbstractBaseUser | None = None,
+    by: Any = None,
 ) -> None:
     """Hold something, for `seconds` or until it is lifted. A second call changes the first."""
     until = None if seconds is None else Now() + timedelta(seconds=seconds)
     fields: dict[str, Any] = {"reason": reason[:300], "cause": cause, "until": until, "by": by}
     held = Hold.objects.filter(scope=scope, name=name, lifted_at=None)
     if not held.update(**fields):
-        Hold.objects.bulk_create(
-            [Hold(scope=scope, name=name, **fields)], ignore_conflicts=True
-        )
+        Hold.objects.bulk_create([Hold(scope=scope, name=name, **fields)], ignore_conflicts=True)
         logger.warning("held %s %s: %s", scope, name, reason)
     forget()
 

@@ -17,6 +17,7 @@ class Attachment:
     name: str  # file name as the recipient sees it
     content: bytes
     mimetype: str = "application/octet-stream"
+    content_id: str = ""  # of a picture that the HTML shows in place: <img src="cid:...">
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,20 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import django_rq
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, router, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
 from rq import Queue
+from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
 
 from notifications import conf, holds, outbox, rings
 from notifications.errors import WrongState
@@ -29,6 +31,8 @@ from notifications.models.work import may_move
 from notifications.service import Service
 
 logger = logging.getLogger("notifications.operations")
+
+Person: TypeAlias = AbstractBaseUser | AnonymousUser | None
 
 BATCH = 1000  # rows one statement touches, so that no table is locked for long
 
@@ -46,7 +50,7 @@ class Cleaned:
 # -- one row ------------------------------------------------------------------------------------
 
 
-def retry(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> None:
+def retry(row: Notification | Task, *, by: Person = None) -> None:
     """Send the same row again, as if for the first time; its dead letter goes.
 
     Raises WrongState for a row that is not dead, unknown, cancelled, expired or suppressed.
@@ -68,7 +72,7 @@ def retry(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> No
         rings.ring_on_commit(row.queue, using)
 
 
-def cancel(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> None:
+def cancel(row: Notification | Task, *, by: Person = None) -> None:
     """Withdraw a waiting row. Raises WrongState once it is being sent or has ended."""
     using = router.db_for_write(type(row))
     with transaction.atomic(using=using):
@@ -84,33 +88,29 @@ def cancel(row: Notification | Task, *, by: AbstractBaseUser | None = None) -> N
         _audit(by, row, CHANGE, "Cancelled.")
 
 
-def discard(letter: DeadLetter, *, by: AbstractBaseUser | None = None) -> None:
+def discard(letter: DeadLetter, *, by: Person = None) -> None:
     """Remove a dead letter without sending; its row stays dead."""
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
         _audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
         letter.delete()
 
 
-def retry_rows(
-    rows: QuerySet[Notification] | QuerySet[Task], *, by: AbstractBaseUser | None = None
-) -> int:
+def retry_rows(rows: QuerySet[Notification] | QuerySet[Task], *, by: Person = None) -> int:
     """Retry those of `rows` that ended unsent; how many."""
     return _each(rows, retry, by)
 
 
-def cancel_rows(
-    rows: QuerySet[Notification] | QuerySet[Task], *, by: AbstractBaseUser | None = None
-) -> int:
+def cancel_rows(rows: QuerySet[Notification] | QuerySet[Task], *, by: Person = None) -> int:
     """Cancel those of `rows` that still wait; how many."""
     return _each(rows, cancel, by)
 
 
-def retry_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
+def retry_letters(letters: QuerySet[DeadLetter], *, by: Person = None) -> int:
     """Retry every dead letter of `letters`; how many."""
     return _each(letters.select_related("notification", "task"), _retry_letter, by)
 
 
-def discard_letters(letters: QuerySet[DeadLetter], *, by: AbstractBaseUser | None = None) -> int:
+def discard_letters(letters: QuerySet[DeadLetter], *, by: Person = None) -> int:
     """Remove every dead letter of `letters` without sending; how many."""
     return _each(letters, discard, by)
 
@@ -123,7 +123,7 @@ def pause(
     *,
     reason: str = "",
     duration: timedelta | None = None,
-    by: AbstractBaseUser | None = None,
+    by: Person = None,
 ) -> None:
     """Stop claiming from `queue`, on every machine within a second."""
     seconds = None if duration is None else duration.total_seconds()
@@ -132,8 +132,8 @@ def pause(
     _audit(by, held, CHANGE, f"Paused {queue}. {reason}".strip())
 
 
-def resume(queue: str, *, by: AbstractBaseUser | None = None) -> bool:
-    """Lift every hold on `queue`, on its providers and on its old backlog; whether there was one."""
+def resume(queue: str, *, by: Person = None) -> bool:
+    """Lift every hold on `queue`, its providers and its old backlog; whether there was one."""
     channel = conf.channel_of_queue(queue)
     lifted = holds.lift(Hold.Scope.QUEUE, queue)
     for provider in channel.providers if channel else ():
@@ -148,7 +148,7 @@ def resume(queue: str, *, by: AbstractBaseUser | None = None) -> bool:
     return lifted
 
 
-def lift(held: Hold, *, by: AbstractBaseUser | None = None) -> bool:
+def lift(held: Hold, *, by: Person = None) -> bool:
     """Lift one hold, whatever it is on; whether it was still open."""
     if held.scope == Hold.Scope.BACKLOG:
         _unpark(held.name)
@@ -159,7 +159,7 @@ def lift(held: Hold, *, by: AbstractBaseUser | None = None) -> bool:
     return lifted
 
 
-def empty(queue: str, *, by: AbstractBaseUser | None = None) -> int:
+def empty(queue: str, *, by: Person = None) -> int:
     """Cancel everything that waits in `queue`, in small batches; how many rows."""
     model = _model_of(queue)
     waiting = model._default_manager.filter(
@@ -181,7 +181,7 @@ def clean(
     older_than: timedelta | None = None,
     queue: str | None = None,
     dry_run: bool = False,
-    by: AbstractBaseUser | None = None,
+    by: Person = None,
 ) -> Cleaned:
     """Remove rows that ended long enough ago, and what RQ's registries keep of our queues.
 
@@ -215,16 +215,8 @@ def clean_registries(queues: Sequence[str]) -> int:
     """Let RQ forget the finished, failed and lost jobs of `queues`; how many. 0 without Redis."""
     gone = 0
     for name in queues:
-        queue: Queue = django_rq.get_queue(name, serializer="rq.serializers.JSONSerializer")
         try:
-            for registry in (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry):
-                kept = registry(queue=queue)
-                before = kept.count
-                kept.cleanup()
-                if registry is FailedJobRegistry and conf.owns_queue(name):
-                    gone += _forget_our_jobs(queue, kept)
-                else:
-                    gone += before - kept.count
+            gone += _clean_registries_of(name)
         except RedisError as error:
             logger.warning("RQ's registries of %s not cleaned: %s", name, type(error).__name__)
     return gone
@@ -241,7 +233,7 @@ def count_waiting(queue: str, *, most: int = 1_000_000) -> int:
     return waiting.order_by()[:most].count()
 
 
-def adopt(*, by: AbstractBaseUser | None = None) -> str:
+def adopt(*, by: Person = None) -> str:
     """Say that this database belongs to this environment; the environment it belonged to."""
     former = holds.stamp()
     Stamp.objects.filter(pk=1).update(environment=conf.environment(), created_at=Now())
@@ -266,7 +258,7 @@ _AFRESH: dict[str, Any] = {
 }
 
 
-def _each(rows: QuerySet[Any], verb: Callable[..., None], by: AbstractBaseUser | None) -> int:
+def _each(rows: QuerySet[Any], verb: Callable[..., None], by: Person) -> int:
     """Do `verb` to each row; those in the wrong state are left alone. How many were done."""
     done = 0
     for row in rows.iterator(chunk_size=BATCH):
@@ -279,7 +271,7 @@ def _each(rows: QuerySet[Any], verb: Callable[..., None], by: AbstractBaseUser |
     return done
 
 
-def _retry_letter(letter: DeadLetter, *, by: AbstractBaseUser | None) -> None:
+def _retry_letter(letter: DeadLetter, *, by: Person) -> None:
     retry(letter.work, by=by)
 
 
@@ -298,9 +290,7 @@ def _model_of(queue: str) -> type[Notification] | type[Task]:
 
 def _unpark(queue: str) -> None:
     model = _model_of(queue)
-    parked = model._default_manager.filter(
-        queue=queue, state=State.PENDING, due_at=outbox.PARKED
-    )
+    parked = model._default_manager.filter(queue=queue, state=State.PENDING, due_at=outbox.PARKED)
     for ids in _batches(parked):
         model._default_manager.filter(pk__in=ids, state=State.PENDING).update(
             due_at=Now(), wanted_at=Now(), reason=""
@@ -310,9 +300,7 @@ def _unpark(queue: str) -> None:
 def _batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
     """Primary keys of `rows`, a batch at a time, walking up the primary key."""
     last = 0
-    while ids := list(
-        rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]
-    ):
+    while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
         yield ids
         last = ids[-1]
 
@@ -325,18 +313,27 @@ def _delete(rows: QuerySet[Any]) -> int:
     return removed
 
 
-def _forget_our_jobs(queue: Queue, failed: FailedJobRegistry) -> int:
-    """A ring that failed is worth nothing: the row it rang for is due all the same."""
-    ids = failed.get_job_ids()
-    for job_id in ids:
-        failed.remove(job_id, delete_job=True)
-    return len(ids)
+def _clean_registries_of(name: str) -> int:
+    ours = conf.owns_queue(name)
+    # Never with pickle: what lies in the registries of our queues is not trusted.
+    queue: Queue = django_rq.get_queue(name, serializer=JSONSerializer if ours else None)
+    gone = 0
+    for registry_class in (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry):
+        registry = registry_class(queue=queue)
+        before = registry.count
+        if ours:
+            # A ring that ended or was lost is worth nothing: its rows are due all the same.
+            for job_id in registry.get_job_ids(cleanup=False):
+                queue.connection.delete(f"{Job.redis_job_namespace_prefix}{job_id}")
+            queue.connection.delete(registry.key)
+        else:
+            registry.cleanup()
+        gone += before - registry.count
+    return gone
 
 
-def _audit(
-    by: AbstractBaseUser | None, subject: models.Model | None, flag: int, text: str
-) -> None:
-    if by is None or subject is None:
+def _audit(by: Person, subject: models.Model | None, flag: int, text: str) -> None:
+    if by is None or by.pk is None or subject is None:
         return
     LogEntry.objects.create(
         user_id=by.pk,
@@ -348,8 +345,8 @@ def _audit(
     )
 
 
-def _audit_queue(by: AbstractBaseUser | None, queue: str, text: str) -> None:
-    if by is None:
+def _audit_queue(by: Person, queue: str, text: str) -> None:
+    if by is None or by.pk is None:
         return
     LogEntry.objects.create(
         user_id=by.pk,

@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from django.db import connections, router, transaction
-from django.db.models import F, Model, Q
+from django.db.models import F, Model, Q, QuerySet
 from django.db.models.functions import Now
 
 from notifications import conf, holds
@@ -70,7 +70,7 @@ def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None)
     but = f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
     table = connection.ops.quote_name(model._meta.db_table)
     columns = ", ".join(
-        connection.ops.quote_name(f.column) for f in model._meta.concrete_fields
+        connection.ops.quote_name(str(field.column)) for field in model._meta.concrete_fields
     )
     sql = sql.format(table=table, but=but, columns=columns)
     params = _CLAIM_PARAMS[connection.vendor](
@@ -87,9 +87,9 @@ def claim_one(model: type[W], pk: int, *, lease: float | None = None) -> W | Non
     seconds = conf.get("LEASE") if lease is None else lease
     rows = model._default_manager.using(router.db_for_write(model))
     token = uuid.uuid4()
-    claimed = rows.filter(
-        Q(token=None) | Q(due_at__lte=Now()), pk=pk, state=State.PENDING
-    ).update(token=token, due_at=Now() + timedelta(seconds=seconds))
+    claimed = rows.filter(Q(token=None) | Q(due_at__lte=Now()), pk=pk, state=State.PENDING).update(
+        token=token, due_at=Now() + timedelta(seconds=seconds)
+    )
     return rows.get(pk=pk) if claimed else None
 
 
@@ -204,17 +204,18 @@ def due_queues(queues: Collection[str]) -> list[str]:
 
 def has_due(queue: str) -> bool:
     """Whether a row of `queue` is due now, by one look at the claim index for each priority."""
-    model: type[Notification | Task] = Notification if conf.channel_of_queue(queue) else Task
-    due = model._default_manager.filter(queue=queue, state=State.PENDING, due_at__lte=Now())
-    held = list(holds.current().kinds)
-    if model is Notification and held:
-        due = due.exclude(kind__in=held)
+    waiting = {"queue": queue, "state": State.PENDING, "due_at__lte": Now()}
+    due: QuerySet[Any]
+    if conf.channel_of_queue(queue) is None:
+        due = Task.objects.filter(**waiting)
+    else:
+        due = Notification.objects.filter(**waiting).exclude(kind__in=holds.current().kinds)
     return any(due.filter(priority=priority).exists() for priority in Priority.values)
 
 
 def fingerprint(name: str, error: str, code: str) -> str:
     """The same for dead letters of the same kind, error class and code."""
-    return hashlib.blake2s("\x1f".join((name, error, code)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2s(f"{name}\x1f{error}\x1f{code}".encode(), digest_size=16).hexdigest()
 
 
 def _mine(model: type[Model], token: uuid.UUID | None) -> Any:
@@ -276,19 +277,17 @@ def _from_now(seconds: float) -> Any:
 
 def _bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
     row = one.row
-    is_task = isinstance(row, Task)
-    name = row.name if is_task else (row.kind or row.channel)
-    link: Mapping[str, Any] = {"task": row} if is_task else {"notification": row}
+    link: Mapping[str, Any] = {"task": row} if isinstance(row, Task) else {"notification": row}
     return DeadLetter(
         **link,
         queue=row.queue,
-        name=name,
+        name=row.title,
         error=draft.error[:200],
         code=draft.code[:32],
         reason=draft.reason[:300],
         traceback=draft.traceback,
         attempts=row.attempts + (1 if one.counted else 0),
-        fingerprint=fingerprint(name, draft.error, draft.code),
+        fingerprint=fingerprint(row.title, draft.error, draft.code),
     )
 
 

@@ -11,9 +11,10 @@ import os
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 from pyrate_limiter import Rate as Policy
-from pyrate_limiter.abstracts.algorithm import GCRA
+from pyrate_limiter.abstracts.algorithm import GCRA, Decision, State
 from pyrate_limiter.buckets.redis_state import RedisStateStore
 from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 from redis.exceptions import RedisError
@@ -22,6 +23,8 @@ from notifications.conf import Rate
 from notifications.connections import quick_redis
 
 logger = logging.getLogger("notifications.rates")
+
+Store: TypeAlias = RedisStateStore | InMemoryStateStore
 
 _GCRA = GCRA()
 
@@ -47,21 +50,31 @@ def take(queue: str, rate: Rate | None, wanted: int, *, shared: bool = True) -> 
         if shared:
             seconds, micros = quick_redis(queue).time()
             now = seconds * 1000 + micros // 1000
-            store: RedisStateStore | InMemoryStateStore = _shared_store(queue, os.getpid())
+            store: Store = _shared_store(queue, os.getpid())
         else:
             now = time.monotonic_ns() // 1_000_000
             store = _local_store(queue)
-        free = policy[0].burst - _GCRA.consumed(policy, store.read(_GCRA, policy), now)
+        free = policy[0].burst - _GCRA.consumed(policy, _state(store, policy), now)
         tokens = max(1, min(wanted, free))
-        decision = store.check(_GCRA, policy, now, tokens)
+        decision = _check(store, policy, now, tokens)
         if not decision.allowed and tokens > 1:  # another worker was quicker
-            tokens, decision = 1, store.check(_GCRA, policy, now, 1)
+            tokens, decision = 1, _check(store, policy, now, 1)
     except RedisError as error:
         logger.warning("no rate tokens for %s: Redis: %s", queue, type(error).__name__)
         return Grant(0, wait=1.0)
     if decision.allowed:
         return Grant(tokens)
     return Grant(0, wait=(decision.retry_after_ms or 100) / 1000)
+
+
+def _state(store: Store, policy: list[Policy]) -> State:
+    state: State = store.read(_GCRA, policy)  # type: ignore[no-untyped-call]
+    return state
+
+
+def _check(store: Store, policy: list[Policy], now: int, tokens: int) -> Decision:
+    decision: Decision = store.check(_GCRA, policy, now, tokens)  # type: ignore[no-untyped-call]
+    return decision
 
 
 def _burst(rate: Rate) -> int:

@@ -95,7 +95,9 @@ def decide(
         return GiveUp(reason=f"{_say(outcome)} (attempt {attempt} of {policy.retries + 1})")
     after = max(policy.wait(attempt, draw=draw), outcome.retry_after or 0.0)
     if expires_in is not None and after >= expires_in:
-        return GiveUp(reason=f"would expire before the next attempt: {_say(outcome)}", state="expired")
+        return GiveUp(
+            reason=f"would expire before the next attempt: {_say(outcome)}", state="expired"
+        )
     return Again(after=after)
 
 

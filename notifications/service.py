@@ -46,9 +46,7 @@ class Service:
             if channel is None:
                 self._task_queues.append(queue)
             else:
-                self._deliveries.append(
-                    Delivery(channel, self._results, shared_rate=shared_rate)
-                )
+                self._deliveries.append(Delivery(channel, self._results, shared_rate=shared_rate))
         self._until = 0.0
         self._looked = 0.0
 
@@ -165,7 +163,7 @@ class Service:
 
 
 def serve_safely(service: Service, seconds: float | None) -> None:
-    """Run `service`; a lost database ends the slice, since the leases and the clock heal the rest."""
+    """Run `service`; a lost database ends the slice, and the clock heals the rest."""
     close_old_connections()
     try:
         service.run(seconds)

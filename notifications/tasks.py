@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from croniter import croniter
 from django.core.exceptions import ImproperlyConfigured
@@ -315,9 +315,7 @@ def _settle_lapsed(row: Task, function: TaskFunction) -> None:
     settlement = replace(_judge(row, function, outcome), lapsed=True)
     if settlement.state is State.PENDING:
         settlement = replace(settlement, after=0.0)
-    outbox.settle(
-        [settlement], [_attempt(row, "unknown", code=outcome.code, text=outcome.text)]
-    )
+    outbox.settle([settlement], [_attempt(row, "unknown", code=outcome.code, text=outcome.text)])
 
 
 def _judge(row: Task, function: TaskFunction, outcome: Outcome) -> Settlement:
@@ -352,7 +350,7 @@ def _tick(function: TaskFunction, schedule: str | timedelta) -> None:
     if found is None:
         rows.bulk_create([Schedule(name=function.name)], ignore_conflicts=True)
         return
-    slot = _last_slot(schedule, cast(datetime, found.now))
+    slot = _last_slot(schedule, found.now)
     if slot <= found.last_slot:
         return
     with transaction.atomic(using=using):
@@ -366,7 +364,8 @@ def _last_slot(schedule: str | timedelta, now: datetime) -> datetime:
     if isinstance(schedule, timedelta):
         step = schedule.total_seconds()
         return datetime.fromtimestamp(now.timestamp() // step * step, tz=UTC)
-    return cast(datetime, croniter(schedule, now + timedelta(seconds=1)).get_prev(datetime))
+    latest: datetime = croniter(schedule, now + timedelta(seconds=1)).get_prev(datetime)
+    return latest
 
 
 def _policy_fields(policy: RetryPolicy) -> dict[str, Any]:

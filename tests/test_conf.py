@@ -16,7 +16,7 @@ from tests.scripted import SETTINGS, scripted
 
 @pytest.mark.parametrize(
     ("text", "rate"),
-    [("10/s", Rate(10, 1)), (" 300 / m ", Rate(300, 60)), ("5/h", Rate(5, 3600)), ("", None), (None, None)],
+    [("10/s", Rate(10, 1)), (" 300 / m ", Rate(300, 60)), ("5/h", Rate(5, 3600)), ("", None)],
 )  # fmt: skip
 def test_rates(text: str | None, rate: Rate | None) -> None:
     assert conf.parse_rate(text) == rate
@@ -83,7 +83,10 @@ def test_a_wrong_channel_is_named(channel: dict[str, object], words: str) -> Non
 
 def test_a_channel_without_a_class_is_named() -> None:
     broken = {**SETTINGS, "CHANNELS": {"fax": {}}}
-    with override_settings(NOTIFICATIONS=broken), pytest.raises(ImproperlyConfigured, match="BACKEND"):
+    with (
+        override_settings(NOTIFICATIONS=broken),
+        pytest.raises(ImproperlyConfigured, match="BACKEND"),
+    ):
         conf.channels()
 
 

@@ -34,7 +34,12 @@ def test_a_row_says_all_that_was_asked_for() -> None:
         [row] = notify(Note, to=user, context={"order_id": 7}, about=user, priority=Priority.HIGH)
     row.refresh_from_db()
     assert (row.kind, row.channel, row.queue, row.state) == ("test_note", "note", "note", "pending")
-    assert (row.to, row.user, row.context, row.priority) == ("ann@example.com", user, {"order_id": 7}, 1)
+    assert (row.to, row.user, row.context, row.priority) == (
+        "ann@example.com",
+        user,
+        {"order_id": 7},
+        1,
+    )
     assert (row.about_type, row.about_id) == (user._meta.label_lower, str(user.pk))
     assert row.token is None
     assert row.due_at == row.wanted_at
@@ -127,7 +132,10 @@ def test_a_wrong_call_is_refused_before_anything_is_written(
 
 def test_a_user_without_an_address_is_named_by_id() -> None:
     user = get_user_model().objects.create_user("ann")
-    with pytest.raises(InvalidAddress, match=f"user {user.pk} has no address"), transaction.atomic():
+    with (
+        pytest.raises(InvalidAddress, match=f"user {user.pk} has no address"),
+        transaction.atomic(),
+    ):
         notify(Note, to=user)
 
 
@@ -145,6 +153,6 @@ def test_outside_a_transaction_there_is_a_warning() -> None:
 
 
 def test_strict_mode_refuses_outside_a_transaction() -> None:
-    with scripted(_STRICT=True), pytest.raises(OutsideTransaction, match="transaction.atomic"):
+    with scripted(_STRICT=True), pytest.raises(OutsideTransaction, match=r"transaction\.atomic"):
         notify(Note, to="ann@example.com")
     assert not Notification.objects.exists()

@@ -36,4 +36,9 @@ def test_a_base_without_a_name_is_no_kind() -> None:
 def test_what_a_kind_says_unless_it_says_otherwise() -> None:
     row = Notification(context={"a": 1})
     assert list(Note.prepare([row])) == [{"a": 1}]
-    assert (Note.sample(), Note.sender(row), Note.reply_to(row), Note.headers(row)) == ({}, "", (), {})
+    assert (Note.sample(), Note.sender(row), Note.reply_to(row), Note.headers(row)) == (
+        {},
+        "",
+        (),
+        {},
+    )

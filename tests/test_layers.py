@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # From the top down. Each module may import those of its own band (without cycles) and below.
-DOORS = {"admin", "apps", "backends", "checks", "jobs", "management", "rest", "ringjobs", "testing", "webhooks", "worker"}  # fmt: skip
+DOORS = {
+    "admin", "apps", "backends", "checks", "jobs", "management", "rest", "ringjobs", "testing",
+    "webhooks", "worker",
+}  # fmt: skip
 FLOW = {
     "clock", "delivery", "dispatch", "events", "holds", "operations", "outbox", "previews",
     "rates", "receipts", "recipients", "rings", "senders", "service", "tasks",

@@ -12,7 +12,7 @@ from notifications.redaction import describe, safe_traceback, scrub
     [
         ("550 <ann.lee@example.com>: unknown", "550 <<address>>: unknown"),
         ("call +49 170 1234567 now", "call <number> now"),
-        ("GET https://x.example/reset?token=abc failed", "GET https://x.example/reset?<query> failed"),
+        ("GET https://x.example/r?token=abc now", "GET https://x.example/r?<query> now"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer <secret>"),
         ("key SG.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b", "key <token>"),
         ("two\nlines\r\nhere", "two lines here"),
@@ -31,10 +31,9 @@ def test_a_traceback_keeps_the_places_and_loses_the_values() -> None:
     def fail(address: str) -> None:
         raise ValueError(f"cannot write to {address}")
 
-    try:
+    with pytest.raises(ValueError, match="cannot write") as caught:
         fail("ann@example.com")
-    except ValueError as error:
-        told = safe_traceback(error)
-        assert describe(error) == "ValueError: cannot write to <address>"
+    assert describe(caught.value) == "ValueError: cannot write to <address>"
+    told = safe_traceback(caught.value)
     assert "in fail" in told
     assert "ann@example.com" not in told.replace('fail("ann@example.com")', "")

@@ -43,7 +43,10 @@ class NotificationAdmin(ReadOnlyAdmin):
     inlines = (AttemptInline,)
     change_form_template = "admin/notifications/notification.html"
     fieldsets = (
-        (None, {"fields": ("state", "reason", "what", "channel", "recipient", "about", "language")}),
+        (
+            None,
+            {"fields": ("state", "reason", "what", "channel", "recipient", "about", "language")},
+        ),
         (
             gettext_lazy("Sending"),
             {

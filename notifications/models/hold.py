@@ -30,9 +30,7 @@ class Hold(models.Model):
     id = models.BigAutoField(primary_key=True)
     scope = models.CharField(_("scope"), max_length=16, choices=Scope.choices)
     name = models.CharField(_("name"), max_length=100, blank=True, default="")
-    cause = models.CharField(
-        _("cause"), max_length=16, choices=Cause.choices, default=Cause.PERSON
-    )
+    cause = models.CharField(_("cause"), max_length=16, choices=Cause.choices, default=Cause.PERSON)
     reason = models.CharField(_("reason"), max_length=300, blank=True, default="")
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

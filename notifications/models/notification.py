@@ -61,5 +61,10 @@ class Notification(Work):
             ),
         ]
 
+    @property
+    def title(self) -> str:
+        """Its kind, or the channel of mail without one."""
+        return self.kind or self.channel
+
     def __str__(self) -> str:
-        return f"{self.kind or self.channel} #{self.pk}"
+        return f"{self.title} #{self.pk}"

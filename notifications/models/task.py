@@ -29,5 +29,10 @@ class Task(Work):
             ),
         ]
 
+    @property
+    def title(self) -> str:
+        """The function's name."""
+        return self.name
+
     def __str__(self) -> str:
         return f"{self.name} #{self.pk}"

@@ -108,7 +108,9 @@ class Work(models.Model):
         _("priority"), choices=Priority.choices, default=Priority.NORMAL
     )
     due_at = models.DateTimeField(
-        _("due at"), db_default=Now(), help_text=_("not before this time; a claimed row's lease end")
+        _("due at"),
+        db_default=Now(),
+        help_text=_("not before this time; a claimed row's lease end"),
     )
     wanted_at = models.DateTimeField(
         _("wanted at"), db_default=Now(), help_text=_("when it was first meant to go out")
@@ -135,6 +137,11 @@ class Work(models.Model):
 
     class Meta:
         abstract = True
+
+    @property
+    def title(self) -> str:
+        """What its dead letter is filed under."""
+        raise NotImplementedError
 
     @property
     def policy_changes(self) -> dict[str, Any] | None:

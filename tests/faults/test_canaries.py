@@ -25,8 +25,7 @@ def everything_stored(world: World) -> str:
     tables = [name for (name,) in world.query(names)]
     text = [str(world.query(f'SELECT * FROM "{name}"')) for name in tables]
     with world.redis.connect() as redis:
-        for key in redis.scan_iter("*"):
-            text.append(f"{key!r} {redis.dump(key)!r}")
+        text += [f"{key!r} {redis.dump(key)!r}" for key in redis.scan_iter("*")]
     return "\n".join(text)
 
 
@@ -38,7 +37,9 @@ def test_a_reset_link_is_in_the_mail_and_nowhere_else(world: World) -> None:
     assert answer.stdout.strip().endswith("302"), answer.stderr
     world.wait(lambda: any("reset" in body.lower() for body in world.inbox.bodies))
     assert world.settle().lost == 0
-    [mail] = [body for body in world.inbox.bodies if "password_reset" in body or "/reset/" in body][:1]
+    [mail] = [body for body in world.inbox.bodies if "password_reset" in body or "/reset/" in body][
+        :1
+    ]
     tokens = re.findall(r"[a-z0-9]{5,8}-[0-9a-f]{32}", mail.replace("=\r\n", "").replace("=\n", ""))
     assert tokens, mail
     stored, logged = everything_stored(world), world.logs()

@@ -46,7 +46,9 @@ def placing_time(world: World) -> float:
     """Seconds the orders themselves took, as the command tells."""
     import json
 
-    return float(json.loads(world.manage("place_orders", "--count", "200", "--json").stdout)["seconds"])
+    return float(
+        json.loads(world.manage("place_orders", "--count", "200", "--json").stdout)["seconds"]
+    )
 
 
 def test_a_flushed_redis_loses_nothing(world: World) -> None:

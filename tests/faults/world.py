@@ -41,7 +41,7 @@ class CountingInbox:
         self.delay = 0.0  # seconds before each answer to the data
         self.answer: Callable[[int, str], str | None] = lambda row, to: None  # a refusal, or None
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         content = envelope.content or b""
         raw = content if isinstance(content, bytes) else content.encode()
         row = next(
