@@ -8,6 +8,9 @@ from notifications.message import Outcome, Verdict
 from notifications.retries import Again, GiveUp, RetryPolicy, Wait, decide
 
 LATER = Outcome(Verdict.LATER, code="451", text="busy")
+REFUSED = Outcome(Verdict.PERMANENT, code="550", text="unknown user")
+LOST = Outcome(Verdict.UNKNOWN, text="lost")
+EXPIRES = GiveUp("would expire before the next attempt: 451 busy", "expired")
 NEVER = lambda: 0.0  # noqa: E731
 ALWAYS = lambda: 1.0  # noqa: E731
 
@@ -41,13 +44,13 @@ def test_jitter_lengthens_a_wait_and_never_shortens_it(attempt: int) -> None:
         (LATER, 1, {}, Again(2.0)),
         (LATER, 3, {}, Again(8.0)),
         (LATER, 4, {}, GiveUp("451 busy (attempt 4 of 4)")),
-        (LATER, 1, {"expires_in": 1.0}, GiveUp("would expire before the next attempt: 451 busy", "expired")),
+        (LATER, 1, {"expires_in": 1.0}, EXPIRES),
         (LATER, 1, {"expires_in": 60.0}, Again(2.0)),
         (Outcome(Verdict.LATER, code="429", retry_after=30), 1, {}, Again(30)),
         (Outcome(Verdict.LATER, code="429", retry_after=1), 1, {}, Again(2.0)),
-        (Outcome(Verdict.PERMANENT, code="550", text="unknown user"), 1, {}, GiveUp("550 unknown user")),
-        (Outcome(Verdict.UNKNOWN, text="lost"), 1, {}, Again(2.0)),
-        (Outcome(Verdict.UNKNOWN, text="lost"), 1, {"at_most_once": True}, GiveUp("lost", "unknown")),
+        (REFUSED, 1, {}, GiveUp("550 unknown user")),
+        (LOST, 1, {}, Again(2.0)),
+        (LOST, 1, {"at_most_once": True}, GiveUp("lost", "unknown")),
         (Outcome(Verdict.HOLD, code="535", text="auth"), 4, {}, Wait("535 auth", 300.0)),
         (Outcome(Verdict.HOLD, code="401", retry_after=10), 1, {}, Wait("401 hold", 10)),
     ],
