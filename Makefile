@@ -13,7 +13,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make faults    the long tests that kill processes and servers"
 	@echo "make bench     measure, beside other projects"
-	@echo "make lock      write requirements.lock anew from pyproject.toml"
+	@echo "make lock      requirements.lock from pyproject.toml, with uv; UPGRADE=--upgrade"
 
 install: $(INSTALLED)
 
@@ -27,6 +27,12 @@ $(INSTALLED): requirements.lock
 	echo "Python 3.11 or newer is needed; put python3.11 on the PATH." >&2; exit 1
 	$(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements.lock
 	@cp requirements.lock $@
+
+# Needs uv. Without --upgrade the versions in the lock stay as long as pyproject.toml allows them.
+lock:
+	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(UPGRADE)
 
 demo: install
 	$(PYTHON) manage.py demo $(if $(ONCE),--once)
