@@ -74,8 +74,8 @@ class Senders:
     def watch(self) -> None:
         """End the calls whose time is over."""
         for lane in [lane for lane in self._lanes if lane.overdue(self.provider.timeout)]:
+            self._lanes.remove(lane)  # first: what it gives back may need a lane
             lane.abandon()
-            self._lanes.remove(lane)
 
     def close(self) -> None:
         """Let the lanes finish their connections, and leave behind those that do not."""

@@ -1,0 +1,102 @@
+"""One slice of serving: queues take turns, wait for rates side by side, and end in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from django.db import OperationalError, transaction
+from redis import Redis
+
+from notifications import jobs, service
+from notifications.dispatch import notify
+from notifications.models import Notification, State, Task
+from notifications.service import Service
+from notifications.tasks import task
+from tests.scripted import ACCEPTED, Note, Script, scripted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task(name="test.slowly")
+def slowly() -> None:
+    time.sleep(0.15)
+
+
+@task(name="test.asks")
+def asks(number: int) -> None:
+    notify(Note, to=f"u{number}@example.com")
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running
+
+
+def ask(count: int) -> None:
+    with transaction.atomic():
+        for n in range(count):
+            notify(Note, to=f"u{n}@example.com")
+
+
+def test_it_ends_when_nothing_can_proceed(script: Script) -> None:
+    began = time.monotonic()
+    Service(["default", "note"]).run(5)
+    assert time.monotonic() - began < 1
+
+
+def test_it_ends_when_the_slice_is_over_and_gives_back_the_rest(script: Script) -> None:
+    for n in range(100):
+        script.answer(f"u{n}@example.com", lambda: (time.sleep(0.1), ACCEPTED)[1])
+    ask(100)
+    began = time.monotonic()
+    Service(["note"]).run(0.5)
+    assert time.monotonic() - began < 1.5
+    waiting = Notification.objects.filter(state=State.PENDING)
+    assert 0 < waiting.count() < 100
+    assert not waiting.exclude(token=None).exists()
+
+
+def test_tasks_and_messages_take_turns(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "TURN", 0.1)
+    for n in range(200):
+        script.answer(f"u{n}@example.com", lambda: (time.sleep(0.01), ACCEPTED)[1])
+    ask(200)
+    with transaction.atomic():
+        slowly.bulk_enqueue([{}] * 10)
+    Service(["default", "note"]).run(1.0)
+    assert Task.objects.filter(state=State.DONE).count() >= 2
+    assert Notification.objects.filter(state=State.SENT).count() >= 20
+
+
+def test_what_tasks_ask_for_goes_out_in_the_same_slice(script: Script) -> None:
+    with transaction.atomic():
+        asks.bulk_enqueue({"number": n} for n in range(5))
+    Service(["default", "note"]).run(5)
+    assert Notification.objects.filter(state=State.SENT).count() == 5
+
+
+def test_a_queue_that_waits_for_its_rate_does_not_hold_up_another(redis: Redis) -> None:
+    with scripted(RATE="10/s") as script:
+        ask(30)
+        with transaction.atomic():
+            asks.using(run_after=0.3).enqueue(number=99)  # comes while the queue waits
+        began = time.monotonic()
+        Service(["default", "note"], shared_rate=False).run(1.5)
+        assert time.monotonic() - began < 2.5
+        assert Task.objects.get().state == State.DONE
+        assert 12 <= len(script.sent) <= 18
+
+
+def test_a_job_function_never_raises(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(1)
+    for error in (OperationalError("gone"), RuntimeError("a bug")):
+        monkeypatch.setattr(
+            Service, "run", lambda *_, problem=error: (_ for _ in ()).throw(problem)
+        )
+        jobs.serve("note")
+        jobs.deliver("note", None)
+    jobs.deliver("note", 10**9)
+    jobs.deliver("no such channel", None)
