@@ -1,4 +1,6 @@
-"""Start of the app: find the kinds and handlers of every installed app, and nothing else."""
+"""Start of the app: find the kinds and handlers of every installed app, and the checks."""
+
+from importlib import import_module
 
 from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
@@ -15,3 +17,4 @@ class NotificationsConfig(AppConfig):
     def ready(self) -> None:
         """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
         autodiscover_modules("notifications")
+        import_module("notifications.checks")  # registers itself; needs the apps to be loaded

@@ -88,4 +88,4 @@ def _wait_for_redis(queue: str, *, patient: bool) -> None:
 def _worker_class(chosen: str | None) -> type[BaseWorker]:
     if chosen is None and not getattr(settings, "RQ", {}).get("WORKER_CLASS"):
         return Worker
-    return guard(get_worker_class(chosen))
+    return guard(get_worker_class(chosen))  # type: ignore[no-untyped-call]

@@ -1,0 +1,283 @@
+"""Numbered system checks: what is configured wrongly, and what to do about it.
+
+E: the app cannot work so. W: it works, but somebody will be surprised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as Caution
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands
+from django.db import connections, router
+from django.utils.module_loading import import_string
+from django_rq.connection_utils import get_redis_connection
+from redis import RedisCluster
+from redis.connection import Connection
+
+from notifications import clock, conf, tasks
+from notifications.models import Notification
+from notifications.worker import Guarded
+
+LONGEST_LEASE = 30.0  # seconds; what a dead worker held goes out this much later
+
+VENDORS = ("postgresql", "sqlite")  # of the databases for which there is a claim statement
+
+# Settings that are numbers of seconds (or rows) above zero.
+NUMBERS = ("LEASE", "CLAIM", "SLICE", "CLOCK", "TASK_TIMEOUT", "LONGEST_TASK")
+
+
+@register("notifications")
+def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """NOTIFICATIONS itself. The other checks read it, so they wait until it is in order."""
+    wrong = [Error(str(error), id="notifications.E001") for error in _settings_errors()]
+    if wrong:
+        return list(wrong)
+    return [
+        *_check_queues(),
+        *_check_tasks(),
+        *_check_times(),
+        *_check_providers(),
+        *_check_recipients(),
+    ]
+
+
+@register("notifications")
+def check_project(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """What the app needs of Django, of django-rq and of the servers."""
+    return [*_check_worker(), *_check_screens(), *_check_redis(), *_check_database()]
+
+
+# -- NOTIFICATIONS ------------------------------------------------------------------------------
+
+
+def _settings_errors() -> Iterator[object]:
+    user = getattr(settings, "NOTIFICATIONS", {})
+    if not isinstance(user, Mapping):
+        yield "NOTIFICATIONS must be a dict."
+        return
+    for name in sorted(set(user) - set(conf.DEFAULTS)):
+        yield f"NOTIFICATIONS has no setting {name!r}; there are: {', '.join(conf.DEFAULTS)}."
+    for name in NUMBERS:
+        value = conf.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+            yield f"NOTIFICATIONS[{name!r}] must be a number above 0, not {value!r}."
+    queues = conf.get("TASK_QUEUES")
+    if isinstance(queues, str) or not isinstance(queues, Sequence):
+        yield f"NOTIFICATIONS['TASK_QUEUES'] must be a list of names, not {queues!r}."
+    rule = conf.get("RECIPIENTS")
+    if not (rule is None or isinstance(rule, (str, list, tuple)) or _redirects(rule)):
+        yield (
+            "NOTIFICATIONS['RECIPIENTS'] must be \"*\", a list of address patterns or "
+            f'{{"REDIRECT": {{"email": "me@example.com"}}}}, not {rule!r}.'
+        )
+    ages = {f"RETENTION: {state}": age for state, age in conf.get("RETENTION").items()}
+    for where, age in {**ages, "BACKLOG_AGE": conf.get("BACKLOG_AGE")}.items():
+        try:
+            if age is not None:
+                conf.parse_duration(age)
+        except (ImproperlyConfigured, TypeError) as error:
+            yield f"NOTIFICATIONS, {where}: {error}"
+    for parse in (conf.retry_policy, conf.channels):
+        try:
+            parse()
+        except ImproperlyConfigured as error:
+            yield error
+
+
+def _redirects(rule: object) -> bool:
+    return isinstance(rule, Mapping) and isinstance(rule.get("REDIRECT"), Mapping)
+
+
+def _check_queues() -> Iterator[CheckMessage]:
+    needed = {f"the channel {name}": each.queue for name, each in conf.channels().items()}
+    needed["tasks that name no queue"] = conf.get("TASK_QUEUE")
+    for who, queue in needed.items():
+        if queue not in conf.queue_names():
+            yield Error(
+                f"The queue {queue!r} of {who} is not in RQ_QUEUES.",
+                hint=f"Add {queue!r} to RQ_QUEUES, with the same Redis as the others.",
+                id="notifications.E002",
+            )
+    taken: dict[str, str] = {}
+    for name, each in conf.channels().items():
+        if each.queue in taken:
+            yield Error(
+                f"The channels {taken[each.queue]} and {name} share the queue {each.queue!r}.",
+                hint='Give each channel a "QUEUE" of its own in NOTIFICATIONS["CHANNELS"].',
+                id="notifications.E003",
+            )
+        taken[each.queue] = name
+
+
+def _check_tasks() -> Iterator[CheckMessage]:
+    longest = conf.get("LONGEST_TASK")
+    for name, function in tasks.all_tasks().items():
+        queue = function.queue
+        channel = conf.channel_of_queue(queue)
+        if channel is not None:
+            yield Error(
+                f"The task {name} waits in {queue!r}, the queue of the channel {channel.name}.",
+                hint="Let it wait in a queue of tasks: @task(queue_name=…).",
+                id="notifications.E004",
+            )
+        elif queue not in clock.own_queues():
+            yield Error(
+                f"The task {name} waits in {queue!r}, which no worker of ours serves.",
+                hint=f'Add {queue!r} to RQ_QUEUES and to NOTIFICATIONS["TASK_QUEUES"].',
+                id="notifications.E004",
+            )
+        if function.seconds > longest:
+            yield Error(
+                f"The task {name} may run {function.seconds:g} s, longer than any task may.",
+                hint=f'Shorten its timeout, or raise NOTIFICATIONS["LONGEST_TASK"] ({longest:g}).',
+                id="notifications.E005",
+            )
+
+
+def _check_times() -> Iterator[CheckMessage]:
+    lease = conf.get("LEASE")
+    for name, channel in conf.channels().items():
+        if channel.timeout >= lease:
+            yield Error(
+                f"The channel {name} lets a call take {channel.timeout:g} s, and a claim lasts "
+                f"{lease:g} s: another worker would send the message again meanwhile.",
+                hint='Keep its TIMEOUT well below NOTIFICATIONS["LEASE"].',
+                id="notifications.E006",
+            )
+    if lease > LONGEST_LEASE:
+        yield Caution(
+            f"What a dead worker held goes out {lease:g} s later.",
+            hint=f'Keep NOTIFICATIONS["LEASE"] at {LONGEST_LEASE:g} or less.',
+            id="notifications.W001",
+        )
+
+
+def _check_providers() -> Iterator[CheckMessage]:
+    for name, channel in conf.channels().items():
+        if not channel.providers and channel.name != "in_app":
+            yield Caution(
+                f"The channel {name} has no provider: its messages wait for ever.",
+                hint=f'Name one in NOTIFICATIONS["CHANNELS"][{name!r}]["PROVIDERS"].',
+                id="notifications.W002",
+            )
+        for provider in channel.providers:
+            yield from provider.check()
+            if provider.options.get("BACKEND") == "notifications.backends.QueuedEmailBackend":
+                yield Error(
+                    f"The provider {provider.name} queues its messages again, for ever.",
+                    hint="Give it the backend that really sends.",
+                    id="notifications.E007",
+                )
+
+
+def _check_recipients() -> Iterator[CheckMessage]:
+    if conf.environment() != "production" and conf.get("RECIPIENTS") is None:
+        yield Caution(
+            f"Nobody gets a message: this is {conf.environment()!r}, not production.",
+            hint='Say who may be written to here, in NOTIFICATIONS["RECIPIENTS"].',
+            id="notifications.W003",
+        )
+
+
+# -- the project --------------------------------------------------------------------------------
+
+
+def _check_worker() -> Iterator[CheckMessage]:
+    chosen = getattr(settings, "RQ", {}).get("WORKER_CLASS")
+    try:
+        worker = import_string(chosen) if isinstance(chosen, str) else chosen
+    except ImportError:
+        worker = None
+    if not (isinstance(worker, type) and issubclass(worker, Guarded)):
+        yield Caution(
+            f"RQ['WORKER_CLASS'] is {chosen!r}: workers would trust whatever is in Redis.",
+            hint="RQ = {'WORKER_CLASS': 'notifications.worker.Worker'}",
+            id="notifications.W004",
+        )
+    if get_commands().get("rqworker") != "notifications":
+        yield Caution(
+            "manage.py rqworker is not ours: typed bare, it serves the default queue only.",
+            hint="Put 'notifications' before 'django_rq' in INSTALLED_APPS.",
+            id="notifications.W005",
+        )
+
+
+def _check_screens() -> Iterator[CheckMessage]:
+    if getattr(settings, "RQ_SHOW_ADMIN_LINK", True):
+        yield Caution(
+            "Every staff user may empty queues and run jobs on django-rq's screens in the admin.",
+            hint="RQ_SHOW_ADMIN_LINK = False. The notifications app's screens ask for permissions.",
+            id="notifications.W006",
+        )
+
+
+def _check_redis() -> Iterator[CheckMessage]:
+    for name, config in getattr(settings, "RQ_QUEUES", {}).items():
+        if str(config.get("URL", "")).startswith(("http://", "https://")):
+            yield Error(
+                f"The URL of the queue {name!r} is that of a REST service.",
+                hint="RQ speaks Redis's own protocol: use the address with rediss:// (or redis://).",
+                id="notifications.E008",
+            )
+            continue
+        try:
+            redis = get_redis_connection(config)  # opens no socket
+        except Exception as error:
+            yield Error(
+                f"RQ_QUEUES[{name!r}] does not say where Redis is: {type(error).__name__}.",
+                hint="Give it a URL; see django-rq's documentation for the other forms.",
+                id="notifications.E009",
+            )
+            continue
+        if isinstance(redis, RedisCluster):
+            yield Error(
+                f"The queue {name!r} is in a Redis Cluster, on which RQ does not work.",
+                hint="RQ keeps a job in several keys: use a single Redis, or Sentinel.",
+                id="notifications.E008",
+            )
+        elif _patience(redis.connection_pool.connection_kwargs) is None:
+            yield Caution(
+                f"The queue {name!r} has no socket timeout: if Redis hangs, so do django-rq's "
+                "screens and whoever enqueues jobs of their own.",
+                hint="Add ?socket_timeout=5&socket_connect_timeout=5 to its URL, SOCKET_TIMEOUT "
+                "for Sentinel, or REDIS_CLIENT_KWARGS beside HOST.",
+                id="notifications.W007",
+            )
+
+
+def _patience(kwargs: Mapping[str, Any]) -> float | None:
+    """Seconds a client made of `kwargs` waits for an answer; None for ever."""
+    seconds: float | None = kwargs.get("socket_timeout", Connection().socket_timeout)  # type: ignore[no-untyped-call]
+    return seconds
+
+
+def _check_database() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        yield Error(
+            "USE_TZ is False: what is due when would be a matter of time zones.",
+            hint="USE_TZ = True",
+            id="notifications.E010",
+        )
+    connection = connections[router.db_for_write(Notification)]
+    if connection.vendor not in VENDORS:
+        yield Error(
+            f"The app does not work on {connection.vendor}.",
+            hint="Keep its tables in PostgreSQL 15 or newer, or in SQLite.",
+            id="notifications.E011",
+        )
+    options = connection.settings_dict.get("OPTIONS", {})
+    if connection.vendor == "sqlite" and options.get("transaction_mode", "").upper() not in (
+        "IMMEDIATE",
+        "EXCLUSIVE",
+    ):
+        yield Caution(
+            'SQLite would answer "database is locked" when workers and web processes meet.',
+            hint="DATABASES['default']['OPTIONS'] = {'transaction_mode': 'IMMEDIATE', "
+            "'init_command': 'PRAGMA journal_mode=WAL;'}",
+            id="notifications.W008",
+        )
