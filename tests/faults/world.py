@@ -6,6 +6,7 @@ that nothing it asks can be answered by the code under test.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -25,6 +26,7 @@ import psycopg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from notifications.testing.guarded import find_free_port
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -50,8 +52,6 @@ class CountingInbox:
             if line.lower().startswith(b"x-notification-id:")
         )
         if self.delay:
-            import asyncio
-
             await asyncio.sleep(self.delay)
         if refusal := self.answer(row, envelope.rcpt_tos[0]):
             return refusal
@@ -84,7 +84,7 @@ class World:
         self.inbox = CountingInbox()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.database_url = database
-        self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=0)
+        self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=find_free_port())
         self._logs = 0
         self.variables: dict[str, str] = {}
 
@@ -109,7 +109,7 @@ class World:
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis.url,
             "EMAIL_HOST": "127.0.0.1",
-            "EMAIL_PORT": str(self._smtp.server.sockets[0].getsockname()[1]),  # type: ignore[union-attr]
+            "EMAIL_PORT": str(self._smtp.port),
             "SECRET_KEY": "a-key-for-the-fault-tests-only-0123456789",
             "DEBUG": "false",
             "PYTHONUNBUFFERED": "1",
