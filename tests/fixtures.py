@@ -37,7 +37,9 @@ def redis(redis_server: RedisServer) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def postgres_server(request: pytest.FixtureRequest, db: None) -> Iterator[PostgresServer]:
+def postgres_server(
+    request: pytest.FixtureRequest, transactional_db: None
+) -> Iterator[PostgresServer]:
     """The run's PostgreSQL server, for outages: `stop()`, `start()`, `restart()`, `crash()`.
 
     Only for tests marked `postgres_only`. It runs when the test begins, and again when it has
