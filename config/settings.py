@@ -4,6 +4,7 @@ Without any of them the shop runs on SQLite, a Redis at localhost:6379 and a mai
 localhost:25.
 """
 
+import warnings
 from email.utils import formataddr
 from pathlib import Path
 
@@ -112,7 +113,8 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-WHITENOISE_USE_FINDERS = True  # serves them without collectstatic, too
+WHITENOISE_USE_FINDERS = True  # serves them without collectstatic, too ...
+warnings.filterwarnings("ignore", message="No directory at: .*staticfiles")  # ... and silently
 
 # -- database -------------------------------------------------------------------------------
 

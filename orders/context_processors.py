@@ -5,11 +5,14 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest
 
+from orders.basket import KEY
+
 
 def shop(request: HttpRequest) -> dict[str, object]:
-    """The shop's name and contact, and whether there is caught mail to look at."""
+    """The shop's name and contact, how much is in the basket, and whether there is caught mail."""
     return {
         "shop_name": settings.FROM_NAME,
         "contact_email": settings.CONTACT_EMAIL,
+        "basket_count": sum(request.session.get(KEY, {}).values()),
         "shows_caught_mail": bool(settings.CAUGHT_MAIL),
     }

@@ -37,6 +37,7 @@ class SignUpForm(BaseUserCreationForm):
     class Meta:
         model = User
         fields = ("first_name", "email", "phone", "language")
+        help_texts = {"language": ""}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,6 +66,7 @@ class AccountForm(forms.ModelForm):
     class Meta:
         model = User
         fields = ("first_name", "last_name", "phone", "language")
+        help_texts = {"language": ""}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

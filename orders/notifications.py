@@ -238,6 +238,7 @@ def _describe(order: Order) -> dict[str, Any]:
             "url": absolute("order", order.number),
             "placed_at": order.created_at,
             "cash": order.paid_in_cash,
+            "paid": order.status not in (Order.Status.PLACED, Order.Status.CANCELLED),
             "currency": order.currency,
             "lines": [
                 {"name": item.name, "quantity": item.quantity, "total": item.total}
@@ -260,6 +261,7 @@ _SAMPLE_ORDER: dict[str, Any] = {
     "number": "7K2M-Q9XA",
     "placed_at": datetime(2026, 3, 14, 9, 26, tzinfo=UTC),
     "cash": False,
+    "paid": False,
     "currency": "EUR",
     "lines": [
         {"name": "Darjeeling First Flush", "quantity": 2, "total": Decimal("25.80")},

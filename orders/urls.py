@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from orders import views
+from orders import caught_mail, views
 from orders.forms import LogInForm
 
 urlpatterns = [
@@ -44,4 +44,6 @@ urlpatterns = [
         auth.PasswordResetCompleteView.as_view(template_name="orders/password_changed.html"),
         name="password_reset_complete",
     ),
+    path("mail/", caught_mail.inbox, name="caught_mail"),
+    path("mail/<int:number>/", caught_mail.message, name="caught_message"),
 ]

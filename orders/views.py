@@ -35,14 +35,14 @@ def shop(request: HttpRequest) -> HttpResponse:
 
 
 def basket(request: HttpRequest) -> HttpResponse:
-    """The basket; POST changes its quantities, in fields named after product ids."""
+    """The basket; POST changes its quantities, in fields named after product ids, and goes on."""
     mine = Basket(request.session)
     if request.method == "POST":
         for product in list(mine.lines):
             wanted = request.POST.get(f"count-{product.pk}", "")
             if wanted.isascii() and wanted.isdigit():
                 mine.put(product, count=int(wanted[:4]))
-        return redirect("basket")
+        return redirect("checkout" if request.POST.get("next") == "checkout" else "basket")
     return render(request, "orders/basket.html", {"basket": mine, "most": MOST_PER_LINE})
 
 
