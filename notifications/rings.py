@@ -69,14 +69,9 @@ def ring_on_commit(queue: str, using: str) -> None:
         # Else a commit by hand ends the transaction. Django has no hook there: the clock rings.
         return
     asked = _asked_on(connection)
-    savepoints = frozenset(connection.savepoint_ids)
-    earlier = asked.queues.get(queue)
-    # An earlier request does for this one if no rollback can take the earlier one alone away:
-    # if it sits under no savepoint that this one does not sit under too.
-    if earlier is not None and earlier <= savepoints:
-        return
-    asked.queues[queue] = savepoints
-    transaction.on_commit(partial(_committed, asked, queue), using=using, robust=True)
+    if queue not in asked.queues:
+        asked.queues.add(queue)
+        transaction.on_commit(partial(_committed, asked, queue), using=using, robust=True)
 
 
 def ring_now(queue: str, connection: Redis) -> bool:
@@ -123,13 +118,15 @@ def _job(queue: str, connection: Redis) -> Job:
 
 @dataclass(slots=True)
 class _Asked:
-    """What the open transaction of one connection has been asked to ring already."""
+    """What the open transaction of one connection has been asked to ring already.
 
-    # The connection's list of commit hooks. Django replaces the list whenever a transaction ends
-    # or a savepoint is rolled back, so while it is the same one, so are the requests below.
-    hooks: object
-    # Each queue, and the savepoints that were open when it was asked for.
-    queues: dict[str, frozenset[str | None]] = field(default_factory=dict)
+    A later request for the same queue rests on the hook of an earlier one. That hook cannot vanish
+    unseen: when a savepoint is rolled back, as when a transaction ends, Django puts a new list of
+    hooks in the place of the old one, and all is asked anew.
+    """
+
+    hooks: object  # the connection's list
+    queues: set[str] = field(default_factory=set)
 
 
 _asked: WeakKeyDictionary[BaseDatabaseWrapper, _Asked] = WeakKeyDictionary()
@@ -144,7 +141,7 @@ def _asked_on(connection: BaseDatabaseWrapper) -> _Asked:
 
 def _committed(asked: _Asked, queue: str) -> None:
     # Forgotten first: test cases run hooks while their transaction stays open.
-    asked.queues.pop(queue, None)
+    asked.queues.discard(queue)
     ring(queue)
 
 

@@ -1,0 +1,43 @@
+"""What the tests' workers run."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from notifications.tasks import current_task, task
+
+
+@task
+def leave(trace: str, word: str = "") -> None:
+    """Append a line to the file `trace`: the word, the process and its parent, and the time."""
+    line = f"{word or 'x'} {os.getpid()} {os.getppid()} {time.monotonic()}\n"
+    with Path(trace).open("a") as file:
+        file.write(line)
+
+
+@task(atomic=False)
+def linger(trace: str, seconds: float, word: str = "") -> None:
+    """Leave a trace, take a while, leave another."""
+    leave(trace, f"begin-{word}")
+    time.sleep(seconds)
+    leave(trace, f"end-{word}")
+
+
+@task
+def fail_twice(trace: str) -> None:
+    """Succeed at the third attempt."""
+    leave(trace, "try")
+    row = current_task()
+    if row is not None and row.attempts < 2:
+        raise RuntimeError("not yet")
+
+
+if os.environ.get("PROBE_SCHEDULE"):
+
+    @task(schedule=timedelta(seconds=2))
+    def leave_on_schedule() -> None:
+        """Leave a trace every two seconds."""
+        leave(os.environ["PROBE_SCHEDULE"], "slot")

@@ -1,0 +1,25 @@
+"""The shop's settings, plus the probe and a queue that is the host's."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from config.settings import *  # noqa: F403
+from config.settings import INSTALLED_APPS, NOTIFICATIONS, RQ_QUEUES
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.probe"]
+RQ_QUEUES = {**RQ_QUEUES, "host": next(iter(RQ_QUEUES.values()))}
+NOTIFICATIONS = {
+    **NOTIFICATIONS,
+    "LEASE": 3.0,
+    "TASK_TIMEOUT": 20.0,
+    "RETRY": {"RETRIES": 3, "BASE": 0.2, "JITTER": 0.0},
+    **json.loads(os.environ.get("PROBE_NOTIFICATIONS", "{}")),
+}
+
+# A machine whose clock is wrong.
+if skew := float(os.environ.get("PROBE_SKEW", "0")):
+    _true = time.time
+    time.time = lambda: _true() + skew
