@@ -58,8 +58,9 @@ def _major(folder: Path) -> int:
 
 
 class PostgresServer:
-    """One server with one port and one set of data for life, as durable as PostgreSQL's defaults.
+    """One server with one port and one set of data, as durable as PostgreSQL's defaults.
 
+    Use it in a `with` block, at whose end the data are removed; `stop()` and `start()` keep them.
     As root it runs as the user `nobody`, since PostgreSQL refuses to run as root.
     """
 
@@ -85,6 +86,7 @@ class PostgresServer:
         """Start with the data it had; nothing happens if it runs. Raises ServerError."""
         if self._process is not None and self._process.running:
             return
+        self._end(signal.SIGQUIT)
         self._folder = self._folder or self._make_data()
         for left in reversed(range(1 if self.port else TRIES)):
             port = self.port or find_free_port()

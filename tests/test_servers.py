@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -53,6 +54,13 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+def wait_until(happened: Callable[[], bool], *, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
@@ -87,6 +95,25 @@ def test_a_paused_redis_hangs_until_it_is_resumed(server: RedisServer) -> None:
             impatient.get("key")
         server.resume()
         assert client.get("key") == b"value"
+
+
+def test_a_redis_that_was_killed_starts_again(server: RedisServer) -> None:
+    with server.connect() as client:
+        killed = client.info("server")["process_id"]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: gone(killed))
+    server.start()
+    with server.connect() as client:
+        assert client.info("server")["process_id"] != killed
+
+
+def test_a_stopped_redis_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    server = RedisServer()
+    server.start()
+    assert [path.name[:6] for path in tmp_path.iterdir()] == ["redis-"]
+    server.stop()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_paused_redis_can_be_stopped(server: RedisServer) -> None:
@@ -188,10 +215,10 @@ def test_no_server_outlives_a_killed_parent() -> None:
     assert all(psutil.pid_exists(pid) and folder.is_dir() for pid, folder in left.items())
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 15
-    while left and time.monotonic() < deadline:
-        left = {pid: each for pid, each in left.items() if not gone(pid) or each.exists()}
-    assert left == {}
+    wait_until(
+        lambda: all(gone(pid) and not folder.exists() for pid, folder in left.items()),
+        seconds=15,
+    )
 
 
 def test_postgres_keeps_what_was_committed_through_restart_and_crash() -> None:

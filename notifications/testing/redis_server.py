@@ -69,13 +69,15 @@ class RedisServer:
         """Start, empty; nothing happens if it runs. Raises ServerError."""
         if self._process is not None and self._process.running:
             return
-        self._folder = self._folder or make_folder("redis")
+        self.stop()
+        self._folder = make_folder("redis")
         for left in reversed(range(1 if self.port else TRIES)):
             port = self.port or find_free_port()
             try:
                 self._process = self._launch(port)
             except ServerError:
                 if not left:
+                    self.stop()
                     raise
             else:
                 self.port = port
@@ -86,6 +88,9 @@ class RedisServer:
         if self._process is not None:
             process, self._process = self._process, None
             process.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def pause(self) -> None:
         """Hang: connections are accepted by the kernel, nothing is answered."""
@@ -96,11 +101,7 @@ class RedisServer:
         self._send(signal.SIGCONT)
 
     def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._clean()
-            raise
+        self.start()
         return self
 
     def __exit__(
@@ -109,13 +110,7 @@ class RedisServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._clean()
-
-    def _clean(self) -> None:
         self.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
 
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None:
