@@ -51,4 +51,5 @@ bench: install
 	$(PYTHON) -m benchmarks
 
 faults: install
-	$(PYTEST) -m faults tests/faults
+	$(PYTEST) -m faults -s tests/faults
+	$(PYTEST) -m faults -s tests/faults --postgres

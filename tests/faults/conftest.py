@@ -1,4 +1,4 @@
-"""One installation for each fault test, on both databases."""
+"""One installation for each fault test, on SQLite or with `--postgres` on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def fault_postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     server = None
-    if request.param == "postgresql":
+    if request.config.option.postgres:
         server = request.getfixturevalue("fault_postgres")
     with installation(tmp_path, server) as running:
         yield running

@@ -74,10 +74,10 @@ def test_rolled_back_orders_send_nothing(world: World) -> None:
     assert world.count("notifications_notification WHERE kind = 'order_confirmation'") == 2
 
 
+@pytest.mark.postgres_only
 @pytest.mark.parametrize("simple", [False, True])
 def test_a_restarted_database_loses_nothing(world: World, simple: bool) -> None:
-    if world.postgres is None:
-        pytest.skip("SQLite has no server to restart")
+    assert world.postgres is not None
     world.inbox.delay = 0.02
     world.worker(simple=simple)
     world.place(40)
