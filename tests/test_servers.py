@@ -101,7 +101,9 @@ def test_a_redis_that_was_killed_starts_again(server: RedisServer) -> None:
     with server.connect() as client:
         killed = client.info("server")["process_id"]
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: gone(killed))
+    process = server._process
+    assert process is not None
+    wait_until(lambda: not process.running)
     server.start()
     with server.connect() as client:
         assert client.info("server")["process_id"] != killed
