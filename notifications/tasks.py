@@ -354,8 +354,9 @@ def _tick(function: TaskFunction, schedule: str | timedelta) -> None:
     if slot <= found.last_slot:
         return
     with transaction.atomic(using=using):
-        # Of many clocks the one whose UPDATE finds the old slot makes the task.
-        won = rows.filter(name=function.name, last_slot=found.last_slot).update(last_slot=slot)
+        # Of many clocks the one whose UPDATE finds an earlier slot makes the task. (Earlier, and
+        # not the one just read: SQLite compares text, and CURRENT_TIMESTAMP has fewer digits.)
+        won = rows.filter(name=function.name, last_slot__lt=slot).update(last_slot=slot)
         if won:
             function.using(key=f"{slot:%Y-%m-%dT%H:%M:%S}Z").enqueue()
 

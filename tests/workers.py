@@ -142,9 +142,15 @@ class WorkerProcess(CommandProcess):
 
     def wait_ready(self, redis: Redis) -> Self:
         """Wait until it listens and its clock ticks."""
-        wait_until(lambda: redis.scard("rq:workers"), seconds=30)
-        wait_until(self.children)
+        wait_until(lambda: self._registered(redis) or not self.running, seconds=30)
+        assert self.running, self.log
+        wait_until(lambda: self.clock)
         return self
+
+    def _registered(self, redis: Redis) -> bool:
+        return any(
+            int(redis.hget(key, "pid") or 0) == self.pid for key in redis.smembers("rq:workers")
+        )
 
     @property
     def clock(self) -> int:

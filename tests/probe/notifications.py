@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from notifications import clock
 from notifications.tasks import current_task, task
 
 
@@ -41,3 +43,18 @@ if os.environ.get("PROBE_SCHEDULE"):
     def leave_on_schedule() -> None:
         """Leave a trace every two seconds."""
         leave(os.environ["PROBE_SCHEDULE"], "slot")
+
+
+if os.environ.get("PROBE_STUCK"):
+    _tick = clock.tick
+    clock.STUCK = 1
+
+    def _tick_or_hang(queues: Sequence[str]) -> list[str]:
+        """Hang once, as a clock does when the network to its database dies."""
+        marker = Path(os.environ["PROBE_STUCK"])
+        if not marker.exists():
+            marker.touch()
+            time.sleep(60)
+        return _tick(queues)
+
+    clock.tick = _tick_or_hang

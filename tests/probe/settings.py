@@ -13,6 +13,7 @@ INSTALLED_APPS = [*INSTALLED_APPS, "tests.probe"]
 RQ_QUEUES = {**RQ_QUEUES, "host": next(iter(RQ_QUEUES.values()))}
 NOTIFICATIONS = {
     **NOTIFICATIONS,
+    "CHANNELS": {"email": {**NOTIFICATIONS["CHANNELS"]["email"], "TIMEOUT": 1.0}},
     "LEASE": 3.0,
     "TASK_TIMEOUT": 20.0,
     "RETRY": {"RETRIES": 3, "BASE": 0.2, "JITTER": 0.0},
