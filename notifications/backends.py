@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from email.mime.base import MIMEBase
-from typing import Any
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
-from django.core.mail.message import EmailAlternative
 
 from notifications import outbox
+from notifications.contents import email_content
 from notifications.dispatch import send_email
-from notifications.message import Attachment
 from notifications.models import Notification
 
 logger = logging.getLogger("notifications.backends")
@@ -40,36 +37,8 @@ class QueuedEmailBackend(BaseEmailBackend):
         return queued
 
     def _queue(self, message: EmailMessage) -> int:
-        recipients = message.recipients()
+        content, recipients = email_content(message)
         if not recipients:
             return 0
-        send_email(
-            to=recipients,
-            subject=str(message.subject),
-            text=str(message.body) if message.content_subtype == "plain" else "",
-            html=_html(message),
-            sender=message.from_email or "",
-            reply_to=[str(each) for each in message.reply_to],
-            headers={name: str(value) for name, value in message.extra_headers.items()},
-            attachments=[_attachment(each) for each in message.attachments],
-            to_header=", ".join(str(each) for each in message.to),
-            cc_header=", ".join(str(each) for each in message.cc),
-        )
+        send_email(to=recipients, **content)
         return 1
-
-
-def _html(message: EmailMessage) -> str:
-    if message.content_subtype == "html":
-        return str(message.body)
-    alternatives: list[EmailAlternative] = getattr(message, "alternatives", [])
-    return next((str(each[0]) for each in alternatives if each[1] == "text/html"), "")
-
-
-def _attachment(attached: Any) -> Attachment:
-    if isinstance(attached, MIMEBase):
-        payload = attached.get_payload(decode=True)
-        content = payload if isinstance(payload, bytes) else attached.as_bytes()
-        return Attachment(attached.get_filename() or "", content, attached.get_content_type())
-    name, content, mimetype = attached
-    raw = content if isinstance(content, bytes) else str(content).encode()
-    return Attachment(name or "", raw, mimetype or "application/octet-stream")

@@ -1,4 +1,4 @@
-"""Contents of mail without a kind, encrypted for the database.
+"""Contents of mail without a kind: read from Django's EmailMessage, sealed for the database.
 
 The key comes from SECRET_KEY; after a rotation SECRET_KEY_FALLBACKS still open what is waiting.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from email.message import Message
+from email.mime.base import MIMEBase
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +18,11 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
+from django.core.mail import EmailMessage
 
 from notifications.errors import InvalidMessage
 from notifications.message import Attachment
+from notifications.providers import mime
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
@@ -75,3 +79,67 @@ def read_attachment(stored: Mapping[str, str]) -> Attachment:
         stored["mimetype"],
         stored.get("content_id", ""),
     )
+
+
+def email_content(message: EmailMessage) -> tuple[dict[str, Any], list[str]]:
+    """A mail of Django's as the arguments of `send_email`, and its recipients.
+
+    Each recipient gets a copy of its own; its headers show To and Cc as they were, never Bcc.
+    Alternatives beside text and HTML go along as attachments.
+    """
+    given = {name.lower(): str(value) for name, value in message.extra_headers.items()}
+    bodies = {f"text/{message.content_subtype}": str(message.body)}
+    attachments: list[Attachment] = []
+    for content, mimetype in getattr(message, "alternatives", ()):
+        if mimetype in ("text/plain", "text/html") and mimetype not in bodies:
+            bodies[mimetype] = _text(content)
+        else:
+            attachments.append(Attachment("", _bytes(content), mimetype))
+    attachments += [_attachment(each) for each in message.attachments]
+    text, html = bodies.get("text/plain", ""), bodies.get("text/html", "")
+    arguments = {
+        "subject": str(message.subject),
+        "text": text if text or html else "\n",  # Django sends mails without a word
+        "html": html,
+        "sender": given.get("from") or str(message.from_email or ""),
+        "reply_to": [given["reply-to"]] if "reply-to" in given else _strings(message.reply_to),
+        "headers": {
+            name: str(value)
+            for name, value in message.extra_headers.items()
+            if name.lower() == "message-id" or name.lower() not in mime.OWN_HEADERS | {"from"}
+        },
+        "attachments": attachments,
+        "to_header": given.get("to") or ", ".join(_strings(message.to)),
+        "cc_header": given.get("cc") or ", ".join(_strings(message.cc)),
+    }
+    return arguments, list(dict.fromkeys(_strings(message.recipients())))
+
+
+def _strings(values: Iterable[Any]) -> list[str]:
+    return [str(each) for each in values if each]
+
+
+def _attachment(attached: Any) -> Attachment:
+    if isinstance(attached, MIMEBase):
+        payload = attached.get_payload(decode=True)
+        content = payload if isinstance(payload, bytes) else attached.as_bytes()
+        content_id = str(attached.get("Content-ID") or "").strip("<> ")
+        return Attachment(
+            attached.get_filename() or "", content, attached.get_content_type(), content_id
+        )
+    name, content, mimetype = attached
+    return Attachment(name or "", _bytes(content), mimetype or "application/octet-stream")
+
+
+def _bytes(content: Any) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, EmailMessage):
+        return content.message().as_bytes()
+    if isinstance(content, Message):
+        return content.as_bytes()
+    return str(content).encode()
+
+
+def _text(content: Any) -> str:
+    return content.decode() if isinstance(content, bytes) else str(content)

@@ -9,7 +9,6 @@ Nothing is sent here: after the commit the row's queue is rung, and a worker doe
 from __future__ import annotations
 
 import logging
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -192,14 +191,7 @@ def send_email(
     for name, value in [*visible.items(), *more.items(), *(("reply_to", r) for r in reply_to)]:
         if any(ord(character) < 32 for character in f"{name}{value}"):
             raise InvalidMessage(f"{name} must be one line without control characters.")
-    files = [
-        {
-            "name": each.name,
-            "content": b64encode(each.content).decode("ascii"),
-            "mimetype": each.mimetype,
-        }
-        for each in attachments
-    ]
+    files = [contents.write_attachment(each) for each in attachments]
     bodies = {"text": text, "html": html, "reply_to": list(reply_to), "headers": more}
     content = contents.seal({**visible, **bodies, "attachments": files})
     options = _options(

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils import translation
+from django.utils.functional import Promise
 
 from notifications import conf, contents
 from notifications.channels import templates
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
     from notifications.kinds import Kind
     from notifications.models import Notification
+
+_PLAIN = frozenset((str, int, float, bool, type(None), Decimal, date, datetime))
+_PLAIN_BASES = (str, int, float, Decimal, date, time, timedelta, UUID, Promise)
 
 _NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^<>"@,]*)\s*<([^<>]+)>')  # Ann <ann@example.com>
 
@@ -65,7 +72,7 @@ class EmailChannel(Channel):
     ) -> Email:
         """The mail of `row`. Raises InvalidMessage; template errors come through."""
         email = _from_content(row) if kind is None else _from_kind(row, kind, context)
-        _refuse_line_breaks(email)
+        _check_headers(email)
         return email
 
     def preload(self, kinds: Sequence[type[Kind]]) -> None:
@@ -84,6 +91,7 @@ def _hint(bare: str, local: str) -> str:
 
 
 def _from_kind(row: Notification, kind: type[Kind], context: Mapping[str, Any]) -> Email:
+    _refuse_objects(context, where=kind.name)
     with _language(row):
         rendered = templates.render(kind.name, context)
         sender = kind.sender(row) or _default_sender()
@@ -148,18 +156,38 @@ def _language(row: Notification) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _refuse_line_breaks(email: Email) -> None:
+def _refuse_objects(value: Any, *, where: str) -> None:
+    """Templates call what can be called: they get plain values, never a model (`order.delete`)."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            _refuse_objects(each, where=f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            _refuse_objects(each, where=f"{where}.{place}")
+    elif not isinstance(value, _PLAIN_BASES):
+        raise InvalidMessage(
+            f"{where} is a {kind.__qualname__}; templates get plain values only (text, numbers, "
+            "dates, lists and dicts of them)."
+        )
+
+
+def _check_headers(email: Email) -> None:
     """Providers behind an API take what they get: a line break must not reach any of them."""
-    named = [
-        ("The subject", email.subject),
-        ("The recipient", email.to),
-        ("The sender", email.sender),
-        ("The Message-ID", email.message_id),
-        ("To", email.to_header),
-        ("Cc", email.cc_header),
-    ]
-    named += [("Reply-To", each) for each in email.reply_to]
-    named += [(f"The header {name}", f"{name}{value}") for name, value in email.headers.items()]
-    named += [("An attachment", f"{each.name}{each.mimetype}") for each in email.attachments]
-    for name, value in named:
-        mime.refuse_control_characters(name, value)
+    mime.refuse_control_characters("The subject", email.subject)
+    mime.refuse_control_characters("The Message-ID", email.message_id)
+    mime.bare_address(email.to, name="To")
+    mime.bare_address(email.sender, name="From")
+    if email.to_header:
+        mime.parse_addresses(email.to_header, name="To")
+    if email.cc_header:
+        mime.parse_addresses(email.cc_header, name="Cc")
+    for each in email.reply_to:
+        mime.address_list(each, name="Reply-To")
+    for name, value in email.headers.items():
+        mime.check_header(name, value)
+    for file in email.attachments:
+        mime.refuse_control_characters("The name of an attachment", file.name)
+        mime.check_mimetype(file.mimetype)

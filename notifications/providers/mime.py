@@ -81,8 +81,7 @@ def build(email: Email) -> bytes:
         lines.append(f"Date: {_date(int(time.time()))}\r\n")
     lines.append(f"X-Notification-Id: {email.id}\r\n")
     for name, value in email.headers.items():
-        if name.lower() in OWN_HEADERS:
-            raise InvalidMessage(f"The header {name} has a place of its own in an email.")
+        check_header(name, value)
         lines.append(header(name, value))
     lines.append("MIME-Version: 1.0\r\n")
     return "".join([*lines, _body(email)]).encode("ascii")
@@ -96,8 +95,6 @@ def header(name: str, value: str) -> str:
 
     ASCII stays readable; anything else becomes encoded words (RFC 2047). Raises InvalidMessage.
     """
-    if not _HEADER_NAME.fullmatch(name):
-        raise InvalidMessage(f"{name[:70]!r} is no name for a header.")
     refuse_control_characters(name, value)
     line = f"{name}: {value}"
     if value.isascii() and "=?" not in value and value.strip() == value:
@@ -107,6 +104,21 @@ def header(name: str, value: str) -> str:
         if folded is not None:
             return folded
     return f"{name}: {encoded_words(value, first=len(name) + 2)}\r\n"
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise InvalidMessage if this is no header that a kind or a caller may add."""
+    if not _HEADER_NAME.fullmatch(name):
+        raise InvalidMessage(f"{name[:70]!r} is no name for a header.")
+    if name.lower() in OWN_HEADERS:
+        raise InvalidMessage(f"The header {name} has a place of its own in an email.")
+    refuse_control_characters(f"The header {name}", value)
+
+
+def check_mimetype(mimetype: str) -> None:
+    """Raise InvalidMessage if this is no media type such as image/png."""
+    if not _MIMETYPE.fullmatch(mimetype):
+        raise InvalidMessage(f"An attachment's type is {mimetype[:70]!r}; write it as image/png.")
 
 
 def refuse_control_characters(name: str, value: str) -> None:
@@ -320,8 +332,7 @@ def _base64_lines(raw: bytes) -> str:
 
 def _file_part(file: Attachment) -> str:
     mimetype = file.mimetype or "application/octet-stream"
-    if not _MIMETYPE.fullmatch(mimetype):
-        raise InvalidMessage(f"An attachment's type is {mimetype[:70]!r}; write it as image/png.")
+    check_mimetype(mimetype)
     kind = mimetype.partition("/")[0].lower()
     if kind in ("message", "multipart"):
         # These may not be in base64 (RFC 2045 §6.4), and what is in them is not ours to rewrite.
