@@ -195,10 +195,14 @@ class _Lane:
     def _next(self, *, wait: bool) -> Call | None:
         inbox = self._senders.inbox
         try:
-            return inbox.get_nowait()
+            call = inbox.get_nowait()
         except Empty:
             if not wait:
                 return None
+        else:
+            if call is None and not wait:
+                inbox.put(None)  # the end is for a lane that waits for it
+            return call
         self._senders.idle += 1
         try:
             return inbox.get()
