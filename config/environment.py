@@ -20,6 +20,7 @@ from django.core.validators import EmailValidator, ValidationError
 env = environ.Env()
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql", "psql", "pgsql")
 DATABASE_HINT = (
     'write "sqlite:////path/to/shop.sqlite3" or "postgres://user:password@host:5432/name"'
 )
@@ -27,7 +28,7 @@ DATABASE_HINT = (
 
 def read_text(name: str, default: str = "", *, needed_for: str = "") -> str:
     """A text without line breaks; it must not be empty when it is `needed_for` something."""
-    value = str(env.str(name, default="")).strip() or default
+    value = _raw(name) or default
     if needed_for and not value:
         raise _bad(name, f"is not set, and {needed_for}")
     if any(ord(character) < 32 for character in value):
@@ -66,7 +67,7 @@ def read_words(name: str, default: Sequence[str], *, among: Sequence[str] = ()) 
 
 def read_rate(name: str, default: str) -> str:
     """A rate like "10/s" or "300/m"; set but empty means no limit."""
-    value = str(env.str(name, default=default)).strip()
+    value = _raw(name) if name in env.ENVIRON else default
     if value and not re.fullmatch(r"[1-9][0-9]*\s*/\s*[smhd]", value):
         raise _bad(name, f'is {value!r}; write "10/s" or "300/m", or leave it empty for no limit')
     return value
@@ -97,12 +98,13 @@ def read_origin(name: str, default: str) -> str:
 
 def read_database(name: str, default: str) -> dict[str, object]:
     """The DATABASES entry of a database URL."""
+    url = read_text(name, default)
+    if url.partition("://")[0] not in DATABASE_SCHEMES:
+        raise _bad(name, f"is no address of a SQLite or PostgreSQL database; {DATABASE_HINT}")
     try:
-        entry: dict[str, object] = env.db_url_config(read_text(name, default))
-    except (ValueError, KeyError, AttributeError, ImproperlyConfigured):
-        raise _bad(name, f"is no database URL; {DATABASE_HINT}") from None
-    if entry.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
-        raise _bad(name, f"is neither SQLite nor PostgreSQL; {DATABASE_HINT}")
+        entry: dict[str, object] = env.db_url_config(url)
+    except (ValueError, ImproperlyConfigured):
+        raise _bad(name, f"cannot be read; {DATABASE_HINT}") from None
     return entry
 
 
@@ -169,6 +171,11 @@ def _keep_key(path: Path) -> str:
     if not key:
         raise _bad("SECRET_KEY", f"is not set, and {path} is empty; remove that file")
     return key
+
+
+def _raw(name: str) -> str:
+    # Not by env.str, which takes a value that begins with a dollar for the name of another one.
+    return str(env.ENVIRON.get(name, "")).strip()
 
 
 def _bad(name: str, what: str) -> ImproperlyConfigured:

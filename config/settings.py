@@ -5,9 +5,10 @@ localhost:25.
 """
 
 import warnings
-from email.utils import formataddr
+from email.headerregistry import Address
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from config.environment import (
@@ -137,7 +138,7 @@ else:
 # -- queues ---------------------------------------------------------------------------------
 
 _REDIS = read_redis()
-RQ_QUEUES = {name: _REDIS for name in ("email", "default", "documents", "maintenance")}
+RQ_QUEUES = {name: dict(_REDIS) for name in ("email", "default", "documents", "maintenance")}
 RQ = {"WORKER_CLASS": "notifications.worker.Worker"}
 RQ_SHOW_ADMIN_LINK = False  # django-rq's screens are in config/urls.py, for holders of a permission
 
@@ -150,12 +151,17 @@ EMAIL_HOST_USER = read_text("EMAIL_HOST_USER")
 EMAIL_HOST_PASSWORD = read_text("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS = read_flag("EMAIL_USE_TLS", False)
 EMAIL_USE_SSL = read_flag("EMAIL_USE_SSL", False)
+if EMAIL_USE_TLS and EMAIL_USE_SSL:
+    raise ImproperlyConfigured(
+        "EMAIL_USE_TLS and EMAIL_USE_SSL are both on; keep EMAIL_USE_TLS for port 587, "
+        "EMAIL_USE_SSL for port 465."
+    )
 EMAIL_TIMEOUT = read_number("EMAIL_TIMEOUT", 5, least=1, most=25)
 
 FROM_NAME = read_text("FROM_NAME", "Leaf & Kettle")
 FROM_EMAIL = read_address("FROM_EMAIL", "shop@example.com")
 CONTACT_EMAIL = read_address("CONTACT_EMAIL", FROM_EMAIL)
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = formataddr((FROM_NAME, FROM_EMAIL))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = str(Address(FROM_NAME, addr_spec=FROM_EMAIL))
 
 _EMAIL_SERVICES = {
     "sendgrid": ("SENDGRID_API_KEY", "anymail.backends.sendgrid.EmailBackend"),

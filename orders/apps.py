@@ -12,4 +12,4 @@ class OrdersConfig(AppConfig):
 
     def ready(self) -> None:
         """Connect the receivers in `orders.signals`."""
-        from orders import signals  # noqa: F401, PLC0415 - models are not loaded before
+        from orders import signals  # noqa: F401 - models are not loaded before

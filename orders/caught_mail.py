@@ -6,7 +6,6 @@ such folder, and no such page.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -39,13 +38,13 @@ def keep(folder: Path, number: int, *, recipient: str, content: bytes) -> None:
     path = _path(folder, number)
     draft = path.with_suffix(".part")
     draft.write_bytes(b"X-Caught-For: " + recipient.encode("ascii") + b"\r\n" + content)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def read(folder: Path, number: int) -> CaughtMail:
     """One message of `folder`. Raises FileNotFoundError."""
     path = _path(folder, number)
-    message = cast(EmailMessage, message_from_bytes(path.read_bytes(), policy=default))
+    message = cast("EmailMessage", message_from_bytes(path.read_bytes(), policy=default))
     text, html = (message.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
     return CaughtMail(
         number=number,

@@ -91,6 +91,9 @@ class User(SavedWithItsEvents, AbstractUser):
     class Meta(AbstractUser.Meta):
         swappable = "AUTH_USER_MODEL"
 
+    def __str__(self) -> str:
+        return self.get_username()
+
     @property
     def calling_name(self) -> str:
         """How messages address the user."""

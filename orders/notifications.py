@@ -91,7 +91,7 @@ class OrderKind(ShopKind):
 
     @classmethod
     def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:
-        """Load the orders of all rows with three queries."""
+        """Load the orders of all rows with two queries."""
         orders = (
             Order.objects.select_related("customer")
             .prefetch_related("items")

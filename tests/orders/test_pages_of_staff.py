@@ -1,0 +1,160 @@
+"""What staff see: the shop in the admin, django-rq's screens, and mail that was caught."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client, override_settings
+from django.urls import get_resolver, reverse
+
+from config import rq_screens
+from notifications.muting import muted
+from orders import caught_mail
+from orders.models import Order, User
+from tests.orders.shop import make_customer, make_order, run_handlers
+
+pytestmark = pytest.mark.django_db
+
+
+def log_in(client: Client, *permissions: str, **fields: bool) -> Client:
+    with muted():
+        user = User.objects.create_user("staff", **{"is_staff": True, **fields})
+    for permission in permissions:
+        app, _dot, code = permission.partition(".")
+        user.user_permissions.add(
+            Permission.objects.get(content_type__app_label=app, codename=code)
+        )
+    client.force_login(user)
+    return client
+
+
+def test_staff_ship_what_waits_for_it(client: Client) -> None:
+    log_in(client, is_superuser=True)
+    customer = make_customer()
+    paid = make_order(customer, status="paid")
+    unpaid = make_order(customer)
+    cash = make_order(customer, payment="cash_on_delivery")
+    cancelled = make_order(customer, status="cancelled")
+    chosen = [order.pk for order in (paid, unpaid, cash, cancelled)]
+    answer = client.post(
+        reverse("admin:orders_order_changelist"),
+        {"action": "ship", "_selected_action": chosen},
+        follow=True,
+    )
+    assert "2 orders are shipped" in answer.content.decode()
+    assert set(Order.objects.filter(status="shipped")) == {paid, cash}
+    assert run_handlers() == ["order_status_update", "order_status_update"]
+
+
+def test_who_may_only_look_cannot_ship(client: Client) -> None:
+    log_in(client, "orders.view_order")
+    order = make_order(status="paid")
+    client.post(
+        reverse("admin:orders_order_changelist"),
+        {"action": "ship", "_selected_action": [order.pk]},
+    )
+    assert Order.objects.get().status == Order.Status.PAID
+
+
+def test_every_page_of_the_shops_admin_opens(client: Client) -> None:
+    log_in(client, is_superuser=True)
+    order = make_order()
+    for model, pk in [
+        ("order", order.pk),
+        ("user", order.customer_id),
+        ("product", order.items.get().product_id),
+    ]:
+        for page in [
+            reverse(f"admin:orders_{model}_changelist"),
+            reverse(f"admin:orders_{model}_changelist") + "?q=a",
+            reverse(f"admin:orders_{model}_add"),
+            reverse(f"admin:orders_{model}_change", args=[pk]),
+        ]:
+            assert client.get(page).status_code == 200, page
+    assert "€24.70" in client.get(reverse("admin:orders_order_changelist")).content.decode()
+
+
+def test_the_order_list_takes_few_queries(
+    client: Client, django_assert_max_num_queries: pytest.FixtureRequest
+) -> None:
+    log_in(client, is_superuser=True)
+    customer = make_customer()
+    for _each in range(8):
+        make_order(customer)
+    with django_assert_max_num_queries(9):
+        assert client.get(reverse("admin:orders_order_changelist")).status_code == 200
+
+
+SCREENS = [
+    "/admin/rq/",
+    "/admin/rq/queues/0/",
+    "/admin/rq/queues/0/failed/",
+    "/admin/rq/queues/0/empty/",
+    "/admin/rq/workers/0/",
+    "/admin/rq/stats.json",
+]
+
+
+@pytest.mark.parametrize("page", SCREENS)
+def test_rq_screens_open_for_holders_of_their_permission(client: Client, page: str) -> None:
+    assert client.get(page).status_code == 302  # to the login
+    log_in(client, "notifications.view_notification")
+    assert client.get(page).status_code == 403
+    assert client.post(page).status_code == 403
+    user = User.objects.get(username="staff")
+    user.user_permissions.add(Permission.objects.get(codename="admin"))
+    assert client.get(page).status_code == 200
+
+
+def test_the_permission_is_for_staff_only(client: Client) -> None:
+    log_in(client, rq_screens.PERMISSION, is_staff=False)
+    assert client.get("/admin/rq/").status_code == 302
+
+
+def test_django_rq_has_no_screen_beside_the_guarded_ones() -> None:
+    assert all(hasattr(each.callback, "__wrapped__") for each in rq_screens.urlpatterns)
+    others = [
+        name
+        for name in get_resolver().namespace_dict["admin"][1].reverse_dict
+        if isinstance(name, str) and "rq" in name
+    ]
+    assert others == []
+
+
+@pytest.fixture
+def caught(tmp_path: Path) -> Path:
+    caught_mail.keep(
+        tmp_path,
+        1,
+        recipient="ada@example.com",
+        content=b"From: Shop <shop@example.com>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
+        b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
+        b"<h1>Hello</h1><script>alert(1)</script>\r\n",
+    )
+    caught_mail.keep(
+        tmp_path, 2, recipient="eve@example.com", content=b"Subject: second\r\n\r\nplain words\r\n"
+    )
+    return tmp_path
+
+
+def test_caught_mail_is_shown_newest_first(client: Client, caught: Path) -> None:
+    with override_settings(CAUGHT_MAIL=str(caught)):
+        content = client.get("/mail/").content.decode()
+        assert content.index("second") < content.index("Grüße")
+        assert "ada@example.com" in content
+        assert "plain words" in client.get("/mail/2/").content.decode()
+        assert client.get("/mail/3/").status_code == 404
+
+
+def test_caught_mail_cannot_run_scripts_in_the_shop(client: Client, caught: Path) -> None:
+    with override_settings(CAUGHT_MAIL=str(caught)):
+        content = client.get("/mail/1/").content.decode()
+    assert "<script>" not in content
+    assert 'sandbox="allow-popups" srcdoc="&lt;h1&gt;Hello' in content
+
+
+@pytest.mark.parametrize("page", ["/mail/", "/mail/1/"])
+def test_without_a_catcher_there_is_no_such_page(client: Client, page: str) -> None:
+    assert client.get(page).status_code == 404
