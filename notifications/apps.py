@@ -1,8 +1,10 @@
 """Start of the app: find the kinds and handlers of every installed app, and the checks."""
 
 from importlib import import_module
+from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -18,3 +20,9 @@ class NotificationsConfig(AppConfig):
         """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
         autodiscover_modules("notifications")
         import_module("notifications.checks")  # registers itself; needs the apps to be loaded
+        post_migrate.connect(_stamp, sender=self)
+
+
+def _stamp(using: str, **kwargs: Any) -> None:
+    """The first `migrate` says which environment the database belongs to."""
+    import_module("notifications.holds").stamp(using)

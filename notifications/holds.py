@@ -88,14 +88,16 @@ def lift(scope: str, name: str = "") -> bool:
     return bool(lifted)
 
 
-def stamp() -> str:
+def stamp(using: str | None = None) -> str:
     """The environment this database belongs to; a database without a stamp is stamped now."""
-    found = Stamp.objects.filter(pk=1).values_list("environment", flat=True).first()
+    using = using or router.db_for_write(Stamp)
+    if not router.allow_migrate_model(using, Stamp):
+        return conf.environment()  # the rows are in another database
+    rows = Stamp.objects.using(using)
+    found = rows.filter(pk=1).values_list("environment", flat=True).first()
     if found is None:
-        Stamp.objects.bulk_create(
-            [Stamp(pk=1, environment=conf.environment())], ignore_conflicts=True
-        )
-        found = Stamp.objects.values_list("environment", flat=True).get(pk=1)
+        rows.bulk_create([Stamp(pk=1, environment=conf.environment())], ignore_conflicts=True)
+        found = rows.values_list("environment", flat=True).get(pk=1)
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
+
 from notifications import conf
 from notifications.kinds import Kind, get_kind
 from notifications.models import Notification
@@ -28,6 +30,11 @@ def preview(row: Notification) -> Any:
 def preview_kind(kind: type[Kind], channel: str, *, language: str = "") -> Any:
     """The composed message of a kind with its sample context."""
     row = Notification(
-        pk=0, kind=kind.name, channel=channel, to="sample@example.com", language=language
+        pk=0,
+        kind=kind.name,
+        channel=channel,
+        to="sample@example.com",
+        language=language,
+        created_at=timezone.now(),
     )
     return conf.channel(channel).channel.compose(row, kind, kind.sample())

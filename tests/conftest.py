@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "SECRET_KEY": "only-for-tests",
+        "ENVIRONMENT": "test",  # what migrate stamps the database with
         "REDIS_URL": redis.url,
         "DATABASE_URL": address,
     }
