@@ -102,6 +102,7 @@ class Guarded(Base):
 
     def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
         """Work until told to stop; with `burst`, until nothing is due. Whether a job was run."""
+        self._install_signal_handlers()  # RQ does so only after its first words with Redis
         jobs.STOP.clear()
         jobs.set_queues([queue.name for queue in self.ring_queues])
         self.log.addFilter(_quiet)
@@ -112,6 +113,9 @@ class Guarded(Base):
             self._clock.start()
         try:
             return bool(super().work(burst, *args, **kwargs))
+        except StopRequested:  # while it was starting
+            self.teardown()
+            return False
         finally:
             self._clock.stop()
 

@@ -11,6 +11,8 @@ from config.settings import INSTALLED_APPS, NOTIFICATIONS, RQ_QUEUES
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.probe"]
 RQ_QUEUES = {**RQ_QUEUES, "host": next(iter(RQ_QUEUES.values()))}
+if url := os.environ.get("PROBE_ELSEWHERE"):
+    RQ_QUEUES["elsewhere"] = {"URL": url}
 NOTIFICATIONS = {
     **NOTIFICATIONS,
     "CHANNELS": {"email": {**NOTIFICATIONS["CHANNELS"]["email"], "TIMEOUT": 1.0}},
