@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 from django.core.management import get_commands
@@ -49,3 +50,15 @@ def test_every_link_leads_somewhere() -> None:
         if "://" not in target and not (path.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_two_commands_of_the_readme_are_targets() -> None:
+    """They are run by tests/test_demo.py and by whoever runs this test."""
+    block = re.search(r"## Try it.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert block is not None
+    assert block[1].split("\n")[:2] == ["make demo", "make test"]
+    for line in block[1].strip().split("\n"):
+        dry = subprocess.run(
+            [*line.split(), "--dry-run"], cwd=ROOT, capture_output=True, timeout=30
+        )
+        assert dry.returncode == 0
