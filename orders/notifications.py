@@ -181,6 +181,7 @@ class VerificationCode(UserKind):
 
     name = "verification_code"
     priority = Priority.CRITICAL
+    secret = True
     expires_after = timedelta(minutes=10)
 
     @classmethod
@@ -200,6 +201,7 @@ class PasswordReset(UserKind):
 
     name = "password_reset"
     priority = Priority.CRITICAL
+    secret = True
     expires_after = timedelta(hours=1)
 
     @classmethod
