@@ -103,9 +103,11 @@ class Service:
         turn_ends = time.monotonic() + TURN
         before = self._handed()
         while not self._over():
-            if time.monotonic() >= turn_ends and self._tasks_wait():
-                self._finish()
-                return True
+            if time.monotonic() >= turn_ends:
+                if self._tasks_wait():
+                    self._finish()
+                    return True
+                turn_ends = time.monotonic() + LOOK
             self._step(claiming=True)
             waits = [each.wait for each in self._deliveries if not each.dry and each.wait]
             if any(each.busy for each in self._deliveries):
