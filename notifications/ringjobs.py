@@ -25,12 +25,13 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty, UnixSignalDeathPenalty
 from rq.utils import as_text, decode_redis_hash
 
-from notifications import jobs, rings
+from notifications import conf, jobs, tasks
 from notifications.errors import NotificationsError
 
 logger = logging.getLogger("notifications.ringjobs")
 
 LARGEST = 16_384  # bytes of a job's call, unpacked
+SETTLING = 30.0  # seconds
 FAILURE_KEPT = 86_400  # seconds a refused job stays in RQ's failed registry, for somebody to see
 
 RUNNABLE: Mapping[str, Callable[..., None]] = {
@@ -59,7 +60,7 @@ class RingJob(Job):
         self.data = _inflated(data)
         self._status = JobStatus.QUEUED
         self.description = self.id  # what RQ logs
-        self.timeout = rings.job_timeout()
+        self.timeout = time_limit()
         self.result_ttl = 0
         self.failure_ttl = FAILURE_KEPT
 
@@ -81,6 +82,16 @@ class RingJob(Job):
             return self.func is jobs.serve
         except Exception:
             return False
+
+
+def time_limit() -> int:
+    """Seconds after which RQ ends a job of ours: only a hanging process gets there.
+
+    Its slice, the longest of what it may just have begun, and time to settle.
+    """
+    longest = [channel.timeout for channel in conf.channels().values()]
+    longest += [function.seconds for function in tasks.all_tasks().values()]
+    return int(conf.get("SLICE") + max(longest, default=0.0) + SETTLING)
 
 
 class RingQueue(Queue):

@@ -27,10 +27,11 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from notifications import rings
+from notifications import conf, rings, tasks
 from notifications.connections import quick_redis
 from notifications.models import State, Task
-from notifications.ringjobs import RUNNABLE, JobRefused, RingJob, RingQueue
+from notifications.ringjobs import RUNNABLE, JobRefused, RingJob, RingQueue, time_limit
+from notifications.tasks import task
 from notifications.testing.redis_server import RedisServer
 from tests.probe.canary import Bomb
 from tests.probe.notifications import leave
@@ -338,7 +339,18 @@ def test_a_ring_keeps_its_call_and_nothing_else(redis: Redis) -> None:
     call = {"data", "func_name", "instance", "args", "kwargs"}
     ours = {"created_at", "description", "failure_ttl", "origin", "result_ttl", "status", "timeout"}
     assert kept == call | ours
-    assert (job.origin, job.result_ttl, job.timeout) == ("default", 0, rings.job_timeout())
+    assert (job.origin, job.result_ttl, job.timeout) == ("default", 0, time_limit())
+
+
+def test_a_hanging_job_is_ended_soon_after_its_longest_task(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_registry", {})
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "SLICE": 5.0}
+    channel = max(each.timeout for each in conf.channels().values())
+    assert time_limit() == 5 + channel + 30
+    task(name="test.long", timeout=90)(lambda: None)
+    assert time_limit() == 5 + 90 + 30
 
 
 def test_what_rings_write_is_what_workers_accept(redis: Redis) -> None:
