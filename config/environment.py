@@ -11,11 +11,12 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
-from django.core.exceptions import ImproperlyConfigured
-from django.core.validators import EmailValidator, ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import EmailValidator
 
 env = environ.Env()
 
@@ -96,13 +97,13 @@ def read_origin(name: str, default: str) -> str:
     return value
 
 
-def read_database(name: str, default: str) -> dict[str, object]:
+def read_database(name: str, default: str) -> dict[str, Any]:
     """The DATABASES entry of a database URL."""
     url = read_text(name, default)
     if url.partition("://")[0] not in DATABASE_SCHEMES:
         raise _bad(name, f"is no address of a SQLite or PostgreSQL database; {DATABASE_HINT}")
     try:
-        entry: dict[str, object] = env.db_url_config(url)
+        entry: dict[str, Any] = env.db_url_config(url)
     except (ValueError, ImproperlyConfigured):
         raise _bad(name, f"cannot be read; {DATABASE_HINT}") from None
     return entry

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes
-from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
-from typing import cast
 
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -44,7 +42,7 @@ def keep(folder: Path, number: int, *, recipient: str, content: bytes) -> None:
 def read(folder: Path, number: int) -> CaughtMail:
     """One message of `folder`. Raises FileNotFoundError."""
     path = _path(folder, number)
-    message = cast("EmailMessage", message_from_bytes(path.read_bytes(), policy=default))
+    message = message_from_bytes(path.read_bytes(), policy=default)
     text, html = (message.get_body(preferencelist=(kind,)) for kind in ("plain", "html"))
     return CaughtMail(
         number=number,

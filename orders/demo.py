@@ -277,7 +277,8 @@ def _show(news: News, say: Say) -> None:
             what = f"  {news.to:<24}  {news.subject}"
             say(f"{what:<76}  {news.milliseconds} ms after {since}")
         case DeadLetter():
-            say(f"  {news.work.to:<24}  refused for good, now a dead letter: {news.reason}")
+            to = news.notification.to if news.notification else news.name
+            say(f"  {to:<24}  refused for good, now a dead letter: {news.reason}")
 
 
 def _sum_up(
