@@ -174,6 +174,16 @@ class Guarded(Base):
 
     # -- the horse --------------------------------------------------------------------------
 
+    def prepare_execution(self, job: Job) -> Execution:
+        """In the parent: record that a job begins. Should everything die, a ring's record expires
+        (RQ's would stay)."""
+        if isinstance(job, RingJob):
+            with self.connection.pipeline() as pipeline:
+                job.prepare_for_execution(self.name, pipeline=pipeline)
+                pipeline.expire(job.key, rings.KEPT)
+                pipeline.execute()
+        return super().prepare_execution(job)
+
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Fork the process that runs one job."""
         self._serving_ring = isinstance(job, RingJob)
@@ -194,17 +204,11 @@ class Guarded(Base):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        """As RQ does, but a ring's keys expire although it has begun: should everything die."""
-        if not isinstance(job, RingJob):
+        """In the horse. For ours the parent has done it, whose connection to Redis is open."""
+        if isinstance(job, RingJob):
+            self.procline(f"Serving {', '.join(queue.name for queue in self.ring_queues)}")
+        else:
             super().prepare_job_execution(job, remove_from_intermediate_queue)
-            return
-        ttl = self.get_heartbeat_ttl(job)
-        with self.connection.pipeline() as pipeline:
-            self.heartbeat(ttl, pipeline=pipeline)
-            job.prepare_for_execution(self.name, pipeline=pipeline)
-            pipeline.expire(job.key, rings.KEPT)
-            pipeline.execute()
-        self.procline(f"Serving {', '.join(queue.name for queue in self.ring_queues)}")
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """Run the job's function and settle the job."""
