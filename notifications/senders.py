@@ -66,6 +66,10 @@ class Senders:
         """Send `call` on the next free lane; its result comes through `results`."""
         call.begun = False
         self.inbox.put(call)
+        self._open_lane()
+
+    def _open_lane(self) -> None:
+        """Start one more lane if calls wait for one."""
         if len(self._lanes) < self.most and self.idle < self.inbox.qsize():
             lane = _Lane(self)
             self._lanes.append(lane)
@@ -76,6 +80,7 @@ class Senders:
         for lane in [lane for lane in self._lanes if lane.overdue(self.provider.timeout)]:
             self._lanes.remove(lane)  # first: what it gives back may need a lane
             lane.abandon()
+            self._open_lane()  # so may what it had not taken yet
 
     def close(self) -> None:
         """Let the lanes finish their connections, and leave behind those that do not."""
