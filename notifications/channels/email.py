@@ -189,7 +189,7 @@ def _check_headers(email: Email) -> None:
     if email.cc_header:
         mime.parse_addresses(email.cc_header, name="Cc")
     for each in email.reply_to:
-        mime.address_list(each, name="Reply-To")
+        mime.parse_addresses(each, name="Reply-To")
     for name, value in email.headers.items():
         mime.check_header(name, value)
     for file in email.attachments:

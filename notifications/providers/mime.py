@@ -15,12 +15,13 @@ import re
 import time
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Callable, Iterable
-from email.header import decode_header
+from email.errors import InvalidHeaderDefect
 from email.headerregistry import Address
 from email.policy import default as modern
 from email.utils import formatdate
 from functools import lru_cache
 from os import urandom
+from typing import Any
 from urllib.parse import quote
 
 import idna
@@ -67,13 +68,13 @@ def build(email: Email) -> bytes:
         raise InvalidMessage("An email needs a text, an HTML body, or both.")
     names = {name.lower() for name in email.headers}
     lines = [
-        f"From: {address_list(email.sender, name='From')}\r\n"
-        f"To: {address_list(email.to_header or email.to, name='To')}\r\n"
+        address_header("From", email.sender),
+        address_header("To", email.to_header or email.to),
     ]
     if email.cc_header:
-        lines.append(f"Cc: {address_list(email.cc_header, name='Cc')}\r\n")
+        lines.append(address_header("Cc", email.cc_header))
     if email.reply_to:
-        lines.append(f"Reply-To: {address_list(', '.join(email.reply_to), name='Reply-To')}\r\n")
+        lines.append(address_header("Reply-To", ", ".join(email.reply_to)))
     lines.append(header("Subject", email.subject))
     if email.message_id:
         lines.append(header("Message-ID", email.message_id))
@@ -103,7 +104,8 @@ def header(name: str, value: str) -> str:
         folded = _fold(line)
         if folded is not None:
             return folded
-    return f"{name}: {encoded_words(value, first=len(name) + 2)}\r\n"
+    words = encoded_words(value, first=len(name) + 2)
+    return f"{name}: " + "\r\n ".join(words) + "\r\n"
 
 
 def check_header(name: str, value: str) -> None:
@@ -127,10 +129,10 @@ def refuse_control_characters(name: str, value: str) -> None:
         raise InvalidMessage(f"{name} must be one line without control characters.")
 
 
-def encoded_words(value: str, *, first: int) -> str:
-    """`value` as RFC 2047 encoded words on folded lines; `first` columns are taken already."""
-    both = ("\r\n ".join(_split_words(value, encode, first=first)) for encode in (_q_word, _b_word))
-    return min(both, key=len)
+def encoded_words(value: str, *, first: int) -> list[str]:
+    """`value` as RFC 2047 encoded words, each for a line; `first` columns are taken already."""
+    both = [list(_split_words(value, encode, first=first)) for encode in (_q_word, _b_word)]
+    return min(both, key=lambda words: sum(map(len, words)))
 
 
 def _split_words(value: str, encode: Callable[[str], str], *, first: int) -> Iterable[str]:
@@ -187,28 +189,34 @@ def _fold(line: str) -> str | None:
 # -- addresses ------------------------------------------------------------------------------
 
 
-def address_list(value: str, *, name: str) -> str:
-    """The value of an address header such as From, encoded and folded. Raises InvalidMessage."""
-    return value if _SIMPLE_ADDRESS.fullmatch(value) else _address_list(value, name=name)
+def address_header(name: str, value: str) -> str:
+    """An address header such as From, encoded, folded, with its line end. Raises InvalidMessage."""
+    if _SIMPLE_ADDRESS.fullmatch(value):
+        return f"{name}: {value}\r\n"
+    return _address_header(name, value)
 
 
 @lru_cache(maxsize=1024)
-def _address_list(value: str, *, name: str) -> str:
-    pieces = [_mailbox(each) for each in parse_addresses(value, name=name)]
-    lines, column = [pieces[0]], len(name) + 2 + len(pieces[0])
-    for piece in pieces[1:]:
-        blank = " " if column + len(piece) + 2 <= LINE else "\r\n "
-        column = (column + 2 if blank == " " else 1) + len(piece)
-        lines.append(f",{blank}{piece}")
-    return "".join(lines)
+def _address_header(name: str, value: str) -> str:
+    mailboxes = [_mailbox(each) for each in parse_addresses(value, name=name)]
+    folded = _fold(f"{name}: {', '.join(mailboxes)}")
+    if folded is None:
+        raise InvalidMessage(f"{name} is too long for a mail.")
+    return folded
 
 
 def parse_addresses(value: str, *, name: str) -> tuple[Address, ...]:
     """The addresses of "Ann <ann@example.com>, bob@example.com". Raises InvalidMessage."""
     refuse_control_characters(name, value)
-    parsed = modern.header_factory(name, _plain(value))
-    addresses: tuple[Address, ...] = getattr(parsed, "addresses", ())
-    if not addresses or any(not (each.username and each.domain) for each in addresses):
+    try:
+        parsed: Any = modern.header_factory(name, value)
+        addresses: tuple[Address, ...] = parsed.addresses
+    except Exception:  # on some nonsense the parser trips over its own feet (IndexError)
+        addresses = ()
+    # What it had to guess is refused: Ann@Home <ann@example.com> is no mail to Ann@Home.
+    if not addresses or any(isinstance(each, InvalidHeaderDefect) for each in parsed.defects):
+        raise InvalidMessage(f"{name} holds something that is no email address.")
+    if any(not (each.username and each.domain) for each in addresses):
         raise InvalidMessage(f"{name} holds something that is no email address.")
     if any(not each.username.isascii() for each in addresses):
         raise InvalidMessage(f"{name} holds an address with letters before the @ beyond ASCII.")
@@ -230,29 +238,17 @@ def _bare_address(value: str, *, name: str) -> str:
     return _addr_spec(addresses[0])
 
 
-def _plain(value: str) -> str:
-    """`value` with encoded words decoded, as Django's EmailMessage may hold them."""
-    if "=?" not in value:
-        return value
-    return "".join(
-        piece.decode(charset or "ascii", "replace") if isinstance(piece, bytes) else piece
-        for piece, charset in decode_header(value)
-    )
-
-
 def _mailbox(address: Address) -> str:
     spec = _addr_spec(address)
     phrase = address.display_name
     if not phrase:
         return spec
-    if not phrase.isascii() or "=?" in phrase or len(phrase) > LINE - 10:
-        refuse_control_characters("A display name", phrase)
-        phrase = encoded_words(phrase, first=12)
+    refuse_control_characters("A display name", phrase)  # encoded words may have hidden some
+    if not phrase.isascii() or "=?" in phrase:
+        phrase = " ".join(encoded_words(phrase, first=len("Reply-To: ")))
     elif not _ATOMS.fullmatch(phrase):
         phrase = '"' + phrase.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    last = phrase.rpartition("\r\n")[2]
-    blank = " " if len(last) + len(spec) + 3 <= LINE else "\r\n "
-    return f"{phrase}{blank}<{spec}>"
+    return f"{phrase} <{spec}>"
 
 
 def _addr_spec(address: Address) -> str:
@@ -320,6 +316,8 @@ def encode_text(text: str) -> tuple[str, str]:
     except UnicodeEncodeError:
         raise InvalidMessage("A body holds half a character (a lone surrogate).") from None
     quoted = b2a_qp(raw, quotetabs=False, istext=True)
+    if b"\n" not in raw:
+        quoted = quoted.replace(b"\n", b"\r\n")  # it learns the line end from the first line
     if len(quoted) * 3 <= len(raw) * 4:
         return "quoted-printable", quoted.decode("ascii")
     return "base64", _base64_lines(raw)
@@ -365,10 +363,15 @@ def _file_name(name: str) -> str:
     if not name:
         return ""
     refuse_control_characters("The name of an attachment", name)
-    if name.isascii() and len(name) <= 60:
+    if name.isascii() and len(name) <= 60 and "=?" not in name:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         return f';\r\n filename="{quoted}"'
-    pieces = re.findall(r"(?:%..|[^%]){1,19}", "utf-8''" + quote(name, safe="!#$&+-.^_`{}~"))
+    pieces = ["utf-8''"]
+    for character in name:  # none is cut in two: each piece can be read on its own
+        escaped = quote(character, safe="!#$&+-.^_`{}~")
+        if len(pieces[-1]) + len(escaped) > 60:
+            pieces.append("")
+        pieces[-1] += escaped
     if len(pieces) == 1:
         return f";\r\n filename*={pieces[0]}"
     return "".join(f";\r\n filename*{place}*={piece}" for place, piece in enumerate(pieces))

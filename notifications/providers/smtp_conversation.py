@@ -52,7 +52,9 @@ class Wire:
         self.knows_size = client.has_extn("size")
         size = client.esmtp_features.get("size", "").strip()
         self.largest = int(size) if size.isdigit() else 0  # bytes; 0: no limit (RFC 1870 §4)
-        self.proved = False  # it has answered for a message: what breaks it now may be its age
+        self.proved = (
+            False  # it has answered all about a message: what breaks it now may be its age
+        )
 
     def send(self, data: bytes) -> None:
         try:
@@ -187,7 +189,6 @@ class Conversation:
             if refused and not self._wire.pipelining:
                 break
             reply = self._check(ask(command))
-            self._wire.proved = True
             if not refused and not reply.ok:
                 refused = reply
         if not refused or self._wire.pipelining:
@@ -197,6 +198,7 @@ class Conversation:
             elif reply.code != GO_AHEAD:
                 refused = refused or reply
         self._next = None
+        self._wire.proved = True
         if refused:
             self._stray_mail = not self._stray_data
             self._lane.report(envelope.message, judge_reply(refused, to=envelope.message.to))
