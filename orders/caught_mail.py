@@ -74,7 +74,9 @@ def message(request: HttpRequest, number: int) -> HttpResponse:
         mail = read(_folder(), number)
     except FileNotFoundError:
         raise Http404 from None
-    return render(request, "orders/caught_message.html", {"mail": mail})
+    # Its links open beside the shop: inside the frame they could not be shown.
+    html = mail.html.replace("<head>", '<head><base target="_blank">', 1)
+    return render(request, "orders/caught_message.html", {"mail": mail, "html": html})
 
 
 def _folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def caught(tmp_path: Path) -> Path:
         recipient="ada@example.com",
         content=b"From: Shop <shop@example.com>\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n"
         b"MIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
-        b"<h1>Hello</h1><script>alert(1)</script>\r\n",
+        b"<head></head><h1>Hello</h1><script>alert(1)</script>\r\n",
     )
     caught_mail.keep(
         tmp_path, 2, recipient="eve@example.com", content=b"Subject: second\r\n\r\nplain words\r\n"
@@ -152,7 +153,10 @@ def test_caught_mail_cannot_run_scripts_in_the_shop(client: Client, caught: Path
     with override_settings(CAUGHT_MAIL=str(caught)):
         content = client.get("/mail/1/").content.decode()
     assert "<script>" not in content
-    assert 'sandbox="allow-popups" srcdoc="&lt;h1&gt;Hello' in content
+    [sandbox] = re.findall(r'<iframe[^>]* sandbox="([^"]*)"', content)
+    assert "allow-scripts" not in sandbox
+    assert "allow-same-origin" not in sandbox
+    assert "&lt;base target=&quot;_blank&quot;&gt;&lt;/head&gt;&lt;h1&gt;Hello" in content
 
 
 @pytest.mark.parametrize("page", ["/mail/", "/mail/1/"])
