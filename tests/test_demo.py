@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,11 +77,12 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if str(folder) in process.environ().get("DATABASE_URL", ""):
+            ours = str(folder) in process.environ().get("DATABASE_URL", "")
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:
+        except psutil.Error:  # it ended meanwhile, or is none of ours
             continue
-    return [each for each in found if each.status() != psutil.STATUS_ZOMBIE]
+    return found
 
 
 @pytest.fixture
@@ -88,7 +90,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "demo"
     yield folder
     for process in processes_of(folder):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def test_once_shows_five_orders_and_their_confirmations(folder: Path) -> None:
