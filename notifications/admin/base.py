@@ -1,4 +1,4 @@
-"""What the screens share: read-only rows, and actions that ask for their own permission."""
+"""What all screens share: rows that only operations change, and actions with their own rights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.urls import NoReverseMatch, reverse
+from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
+from django.utils.text import capfirst
 
 from notifications.errors import WrongState
-from notifications.models import Attempt
 
 COUNTED = 10_000  # rows a list counts at most; beyond it says "10000"
 
@@ -35,20 +32,10 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return rows.order_by()[:COUNTED].count()
 
 
-def mask(address: str) -> str:
-    """Enough of an address to recognise, not enough to use: `a…@e….com`."""
-    local, at, domain = address.partition("@")
-    if not at:
-        return f"{address[:3]}…{address[-2:]}" if len(address) > 6 else "…"
-    name, dot, top = domain.rpartition(".")
-    return f"{local[:1]}…@{name[:1]}…{dot}{top}"
-
-
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
-    TabularInline = admin.TabularInline[Attempt, Any]
-else:  # Django's classes take no parameters at run time
-    ModelAdmin, TabularInline = admin.ModelAdmin, admin.TabularInline
+else:  # Django's class takes no parameters at run time
+    ModelAdmin = admin.ModelAdmin
 
 
 class ReadOnlyAdmin(ModelAdmin):
@@ -56,9 +43,13 @@ class ReadOnlyAdmin(ModelAdmin):
 
     paginator = BoundedPaginator
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # they count the whole table
+    sortable_by = ()  # newest first; any other order sorts the whole table
     list_per_page = 50
     list_max_show_all = 200
-    actions_on_bottom = True
+
+    class Media:
+        css = {"all": ("notifications/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Rows are made by notify() and publish()."""
@@ -76,19 +67,43 @@ class ReadOnlyAdmin(ModelAdmin):
         """Whether the person has `notifications.<permission>`."""
         return bool(request.user.has_perm(f"notifications.{permission}"))
 
-    def go_back(self, row: models.Model) -> HttpResponse:
-        """To the page of `row`."""
-        name = f"admin:{row._meta.app_label}_{row._meta.model_name}_change"
-        return HttpResponseRedirect(reverse(name, args=[row.pk]))
+    def page(self, name: str, *args: Any) -> str:
+        """The address of a page of this model: "changelist", "change", or one of its own."""
+        return reverse(
+            f"admin:notifications_{self.opts.model_name}_{name}",
+            args=args,
+            current_app=self.admin_site.name,
+        )
+
+    def route(self, verb: str, view: Callable[..., HttpResponse]) -> URLPattern:
+        """The address of `view` on one row, under the name that `page` finds it by."""
+        name = f"notifications_{self.opts.model_name}_{verb}"
+        return path(f"<path:pk>/{verb}/", self.admin_site.admin_view(view), name=name)
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list. An action without its permission is refused, not just hidden."""
+        action = request.POST.get("action", "")
+        if request.method == "POST" and action and action not in self.get_actions(request):
+            raise PermissionDenied
+        title = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        return super().changelist_view(request, title)
+
+    def check_post(self, request: HttpRequest, permission: str) -> HttpResponse | None:
+        """The refusal of what is no POST. Raises PermissionDenied without `permission`."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.allowed(request, permission):
+            raise PermissionDenied
+        return None
 
     def act(
         self, request: HttpRequest, pk: Any, permission: str, verb: Callable[..., Any], done: str
     ) -> HttpResponse:
         """Do `verb` to one row: POST only, with `permission`, answered with a message."""
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
-        if not self.allowed(request, permission):
-            raise PermissionDenied
+        if refusal := self.check_post(request, permission):
+            return refusal
         row = get_object_or_404(self.model, pk=pk)
         try:
             verb(row, by=request.user)
@@ -96,46 +111,8 @@ class ReadOnlyAdmin(ModelAdmin):
             messages.error(request, str(error))
         else:
             messages.success(request, done)
-        return self.go_back(row)
+        return HttpResponseRedirect(self.after(row))
 
-
-def link_to(row: models.Model | None) -> SafeString | str:
-    """A link to a row's page, or a dash."""
-    if row is None:
-        return "–"
-    name = f"admin:{row._meta.app_label}_{row._meta.model_name}_change"
-    return format_html('<a href="{}">{}</a>', reverse(name, args=[row.pk]), str(row))
-
-
-def link_about(about_type: str, about_id: str) -> SafeString | str:
-    """A link to what a row is about, where the admin has a page for it."""
-    if not about_id:
-        return "–"
-    app_label, _dot, model_name = about_type.partition(".")
-    label = f"{model_name} {about_id}"
-    try:
-        url = reverse(f"admin:{app_label}_{model_name}_change", args=[about_id])
-    except NoReverseMatch:  # the host's admin leaves that model out
-        return label
-    return format_html('<a href="{}">{}</a>', url, label)
-
-
-class AttemptInline(TabularInline):
-    """The timeline of a row's attempts, newest first."""
-
-    model = Attempt
-    extra = 0
-    max_num = 0
-    can_delete = False
-    ordering = ("-id",)
-    fields = ("created_at", "number", "provider", "outcome", "code", "text", "milliseconds")
-    readonly_fields = fields
-    verbose_name_plural = _("attempts, newest first")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Attempts are made by workers."""
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may see the row may see its attempts."""
-        return True
+    def after(self, row: models.Model) -> str:
+        """Where an action on `row` leads."""
+        return self.page("change", row.pk)

@@ -5,105 +5,113 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications import operations
-from notifications.admin.base import ReadOnlyAdmin, link_about, link_to, mask
+from notifications import conf, operations
+from notifications.admin.filters import among, newest
+from notifications.admin.search import find_notifications
+from notifications.admin.standing import age, chip
+from notifications.admin.work import Button, Row, WorkAdmin, name_of, preformatted
 from notifications.errors import WrongState
-from notifications.models import Attempt, DeadLetter, Notification
+from notifications.models import DeadLetter
+
+ALIKE = 1000  # entries with one fingerprint that are counted at most
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnlyAdmin):
-    """Newest first. *Retry* sends the same row again; *Delete* removes the entry, never sends."""
+class DeadLetterAdmin(WorkAdmin):
+    """Newest first. *Retry* tries the same row again; *Delete* removes the entry, never sends."""
 
-    list_display = (
-        "id", "created_at", "name", "queue", "recipient", "about", "reason", "attempts", "similar",
-    )  # fmt: skip
-    list_display_links = ("id", "created_at")
-    list_filter = ("queue", "name", "error", "code")
-    list_select_related = ("notification", "task")
-    search_fields = ("=notification__about_id", "=task__event_id", "=fingerprint", "=id")
-    search_help_text = gettext_lazy("Order or other id, event id, or fingerprint")
+    list_display = ("what", "why", "who", "age")
+    list_display_links = ("what",)
+    list_filter = (
+        among("name", gettext_lazy("kind or function"), newest(DeadLetter, "name")),
+        among("error", gettext_lazy("error class"), newest(DeadLetter, "error")),
+        among("code", gettext_lazy("code"), newest(DeadLetter, "code")),
+        among("queue", gettext_lazy("queue"), conf.queue_names),
+    )
+    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_help_text = gettext_lazy(
+        "An order's number or whatever else finds what it is about, a notification's number, an "
+        "event id, a fingerprint, or exactly the recipient's address"
+    )
     ordering = ("-id",)
     actions = ("retry_chosen",)
-    change_form_template = "admin/notifications/dead_letter.html"
     fieldsets = (
-        (None, {"fields": ("name", "queue", "reason", "error", "code", "attempts", "created_at")}),
-        (gettext_lazy("What gave up"), {"fields": ("row", "recipient", "about", "shown_data")}),
-        (gettext_lazy("Attempts"), {"fields": ("history",)}),
-        (gettext_lazy("Traceback"), {"fields": ("shown_traceback",)}),
-        (gettext_lazy("Others like it"), {"fields": ("fingerprint", "similar")}),
+        (gettext_lazy("Data"), {"fields": ("shown_data",)}),
+        (gettext_lazy("Error"), {"fields": ("code", "error", "shown_traceback")}),
+        (
+            gettext_lazy("Details"),
+            {"classes": ("collapse",), "fields": ("name", "queue", "created_at", "fingerprint")},
+        ),
     )
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """All of them."""
-        return [name for _title, options in self.fieldsets for name in options["fields"]]
-
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
-        """Remember who looks, since what is shown depends on it."""
-        self._reveal = self.allowed(request, "view_content")
-        rows: QuerySet[DeadLetter] = super().get_queryset(request)
-        return rows
+        """Entries without the contents of mail: attachments may be big."""
+        letters: QuerySet[DeadLetter] = super().get_queryset(request)
+        return letters.select_related("notification", "task").defer("notification__content")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str
+    ) -> tuple[QuerySet[DeadLetter], bool]:
+        """What `search_term` may mean; an address only for those who may see it."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        may = self.allowed(request, "view_content")
+        rows = find_notifications(term, site=self.admin_site, request=request, by_address=may)
+        found = Q(notification__in=rows) | Q(fingerprint=term) | Q(task__event_id__iexact=term)
+        return queryset.filter(found), False
 
     def get_urls(self) -> list[URLPattern]:
         """The retry button of one entry."""
-        view = self.admin_site.admin_view(self.retry_view)
+        return [self.route("retry", self.retry_view), *super().get_urls()]
+
+    # -- one entry ------------------------------------------------------------------------------
+
+    def work_of(self, row: Any) -> Row:
+        """What gave up."""
+        work: Row = row.work
+        return work
+
+    def facts(self, row: Any) -> list[tuple[str, Any]]:
+        """To whom, about what, how often tried, and whether others died of it."""
+        work = row.work
+        page = reverse(f"admin:notifications_{work._meta.model_name}_change", args=[work.pk])
         return [
-            path("<path:pk>/retry/", view, name="notifications_deadletter_retry"),
-            *super().get_urls(),
+            (_("Row"), format_html('<a href="{}">{}</a>', page, work)),
+            (_("To"), row.shown.recipient),
+            (_("About"), row.shown.about),
+            (_("Attempts"), row.attempts),
+            (_("Asked for"), age(work.created_at)),
+            (_("Died"), age(row.created_at)),
+            (_("Like it"), self._alike(row)),
         ]
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The list. An action without its permission is refused, not just hidden."""
-        action = request.POST.get("action", "")
-        if request.method == "POST" and action and action not in self.get_actions(request):
-            raise PermissionDenied
-        return super().changelist_view(request, extra_context)
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """The detail page, with the buttons the person may press."""
-        extra = {"may_retry": self.has_retry_permission(request), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, extra)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Deleting discards: `delete_deadletter`."""
-        return self.allowed(request, "delete_deadletter")
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        """For `retry_chosen` and the button."""
-        return self.allowed(request, "retry_deadletter")
-
-    @admin.action(description=gettext_lazy("Retry the chosen entries"), permissions=["retry"])
-    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
-        """Send the chosen ones again."""
-        done = operations.retry_letters(queryset, by=request.user)
-        messages.success(request, _("%(count)s will be sent again.") % {"count": done})
+    def buttons(self, request: HttpRequest, row: DeadLetter) -> list[Button]:
+        """Retry, or delete after a question."""
+        buttons = []
+        if self.has_retry_permission(request):
+            buttons.append(Button(_("Retry"), self.page("retry", row.pk), looks="default"))
+        if self.has_delete_permission(request):
+            url = self.page("delete", row.pk)
+            buttons.append(Button(_("Delete…"), url, post=False, looks="delete"))
+        return buttons
 
     def retry_view(self, request: HttpRequest, pk: str) -> HttpResponse:
-        """Send one again; the entry goes."""
-        return self.act(
-            request, pk, "retry_deadletter", _retry_letter, _("It will be sent again now.")
-        )
+        """Try one again; the entry goes."""
+        done = _("It will be tried again now.")
+        return self.act(request, pk, "retry_deadletter", _retry_letter, done)
 
-    def go_back(self, row: Any) -> HttpResponse:
+    def after(self, row: Model) -> str:
         """To the list: the entry is gone."""
-        return HttpResponse(status=302, headers={"Location": reverse(_LIST)})
+        return self.page("changelist")
 
     def delete_model(self, request: HttpRequest, obj: DeadLetter) -> None:
         """Discard one; Django has written the audit line."""
@@ -113,57 +121,53 @@ class DeadLetterAdmin(ReadOnlyAdmin):
         """Discard the chosen; Django has written the audit lines."""
         operations.discard_letters(queryset)
 
-    @admin.display(description=gettext_lazy("row"))
-    def row(self, letter: DeadLetter) -> SafeString | str:
-        """A link to what gave up."""
-        return link_to(letter.work)
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Deleting discards: `delete_deadletter`."""
+        return self.allowed(request, "delete_deadletter")
 
-    @admin.display(description=gettext_lazy("recipient"))
-    def recipient(self, letter: DeadLetter) -> str:
-        """The address, masked unless the person may see it."""
-        if letter.notification is None:
-            return "–"
-        address = letter.notification.to
-        return address if self._reveal else mask(address)
-
-    @admin.display(description=gettext_lazy("about"))
-    def about(self, letter: DeadLetter) -> SafeString | str:
-        """A link to what it is about."""
-        return link_about(letter.work.about_type, letter.work.about_id)
-
-    @admin.display(description=gettext_lazy("data"))
-    def shown_data(self, letter: DeadLetter) -> SafeString | str:
-        """The original context or payload, for those who may see contents."""
-        if not self._reveal:
-            return _("hidden")
-        work = letter.work
-        data = work.context if isinstance(work, Notification) else work.payload
-        return format_html("<pre>{}</pre>", "\n".join(f"{k} = {v!r}" for k, v in data.items()))
-
-    @admin.display(description=gettext_lazy("attempts"))
-    def history(self, letter: DeadLetter) -> SafeString:
-        """Each attempt with its time and answer, newest first."""
-        attempts = Attempt.objects.filter(notification=letter.notification, task=letter.task)
-        lines = [
-            f"{each.created_at:%Y-%m-%d %H:%M:%S}  {each.number}. {each.provider or '–'}  "
-            f"{each.get_outcome_display()}  {each.code} {each.text}"
-            for each in attempts.order_by("-id")[:50]
-        ]
-        return format_html("<pre>{}</pre>", "\n".join(lines))
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """For `retry_chosen` and the button."""
+        return self.allowed(request, "retry_deadletter")
 
     @admin.display(description=gettext_lazy("traceback"))
     def shown_traceback(self, letter: DeadLetter) -> SafeString | str:
         """The stack trace, if our own code failed."""
-        return format_html("<pre>{}</pre>", letter.traceback) if letter.traceback else "–"
+        return preformatted(letter.traceback)
 
-    @admin.display(description=gettext_lazy("like it"))
-    def similar(self, letter: DeadLetter) -> SafeString:
-        """A link to all with the same kind, error class and code."""
-        url = f"{reverse(_LIST)}?q={letter.fingerprint}"
-        return format_html('<a href="{}">{}</a>', url, letter.code or letter.error or _("show"))
+    def _alike(self, letter: DeadLetter) -> SafeString | str:
+        others = DeadLetter.objects.filter(fingerprint=letter.fingerprint).exclude(pk=letter.pk)
+        count = others[:ALIKE].count()
+        if not count:
+            return _("no other")
+        url = f"{self.page('changelist')}?fingerprint={letter.fingerprint}"
+        return format_html('<a href="{}">{}</a>', url, _("%(count)d more") % {"count": count})
 
+    # -- the list -------------------------------------------------------------------------------
 
-_LIST = "admin:notifications_deadletter_changelist"
+    @admin.display(description=gettext_lazy("what gave up"))
+    def what(self, letter: DeadLetter) -> SafeString:
+        """Its kind or function, and its number."""
+        work = letter.work
+        return format_html(
+            '<span title="{}">{}</span><small class="ntf-note">#{} · {}</small>',
+            letter.name,
+            name_of(work),
+            work.pk,
+            letter.queue,
+        )
+
+    @admin.display(description=gettext_lazy("error"))
+    def why(self, letter: DeadLetter) -> SafeString:
+        """The provider's code or the error's class, and what it said."""
+        word = letter.code or letter.error
+        note = letter.reason.removeprefix(word).lstrip(": ")
+        return chip(word or _("dead"), "bad", note)
+
+    @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
+    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Try the chosen ones again."""
+        done = operations.retry_letters(queryset, by=request.user)
+        messages.success(request, _("%(count)s will be tried again.") % {"count": done})
 
 
 def _retry_letter(letter: DeadLetter, *, by: Any) -> None:

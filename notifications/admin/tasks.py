@@ -5,77 +5,85 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications import operations
-from notifications.admin.base import AttemptInline, ReadOnlyAdmin, link_to
+from notifications import conf
+from notifications.admin.filters import TaskStandingFilter, among
+from notifications.admin.standing import age
+from notifications.admin.work import RowAdmin, name_of
+from notifications.events import topics
 from notifications.models import Task
 
 
 @admin.register(Task)
-class TaskAdmin(ReadOnlyAdmin):
-    """List with filters; detail with attempts, progress and result."""
+class TaskAdmin(RowAdmin):
+    """List with filters; a page with attempts, progress and result."""
 
-    list_display = (
-        "id", "state", "name", "topic", "queue", "bar", "attempts", "reason", "created_at",
-    )  # fmt: skip
-    list_display_links = ("id", "state")
-    list_filter = ("state", "queue", "topic")
+    list_display = ("what", "standing", "queue", "age")
+    list_display_links = ("what",)
+    list_filter = (
+        TaskStandingFilter,
+        among("queue", gettext_lazy("queue"), conf.queue_names),
+        among("topic", gettext_lazy("topic"), topics),
+    )
     search_fields = ("=id", "=event_id", "=name", "=key")
+    search_help_text = gettext_lazy("Its number, function, event id or idempotency key, exactly")
     ordering = ("-id",)
-    inlines = (AttemptInline,)
-    change_form_template = "admin/notifications/task.html"
-    fields = (
-        "state", "reason", "name", "topic", "event_id", "payload", "result", "bar", "queue",
-        "priority", "attempts", "due_at", "created_at", "settled_at", "key", "lapses", "letter",
+    fieldsets = (
+        (gettext_lazy("Data"), {"fields": ("shown_data", "shown_result")}),
+        (
+            gettext_lazy("Details"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    "name", "topic", "event_id", "queue", "priority", "due_at", "settled_at",
+                    "retry", "key", "lapses",
+                ),
+            },
+        ),
     )  # fmt: skip
-    readonly_fields = fields
 
-    def get_urls(self) -> list[URLPattern]:
-        """The actions of one row."""
-        site = self.admin_site
-        own = [
-            path(f"<path:pk>/{verb}/", site.admin_view(view), name=f"notifications_task_{verb}")
-            for verb, view in (("retry", self.retry_view), ("cancel", self.cancel_view))
+    # -- one row --------------------------------------------------------------------------------
+
+    def facts(self, row: Task) -> list[tuple[str, Any]]:
+        """Of which event, how far, how often tried, when asked for."""
+        return [
+            (_("Event"), row.topic or "–"),
+            (_("Progress"), _bar(row) or "–"),
+            (_("Attempts"), row.attempts),
+            (_("Asked for"), age(row.created_at)),
         ]
-        return own + super().get_urls()
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """The detail page, with the buttons the person may press."""
-        extra = {
-            "may_retry": self.allowed(request, "retry_notification"),
-            "may_cancel": self.allowed(request, "cancel_notification"),
-            **(extra_context or {}),
-        }
-        return super().change_view(request, object_id, form_url, extra)
+    @admin.display(description=gettext_lazy("result"))
+    def shown_result(self, row: Any) -> str:
+        """What the function returned, for those who may see contents."""
+        if row.result is None:
+            return "–"
+        return repr(row.result) if row.shown.revealed else _("hidden")
 
-    def retry_view(self, request: HttpRequest, pk: str) -> HttpResponse:
-        """Run the same call again."""
-        done = _("It will run again now.")
-        return self.act(request, pk, "retry_notification", operations.retry, done)
+    # -- the list -------------------------------------------------------------------------------
 
-    def cancel_view(self, request: HttpRequest, pk: str) -> HttpResponse:
-        """Withdraw a waiting call."""
-        done = _("It will not run.")
-        return self.act(request, pk, "cancel_notification", operations.cancel, done)
+    @admin.display(description=gettext_lazy("task"))
+    def what(self, row: Task) -> SafeString:
+        """Its function, its number and its topic."""
+        details = " · ".join(word for word in (f"#{row.pk}", row.topic) if word)
+        return format_html(
+            '<span title="{}">{}</span><small class="ntf-note">{}</small>',
+            row.name,
+            name_of(row),
+            details,
+        )
 
-    @admin.display(description=gettext_lazy("progress"))
-    def bar(self, row: Task) -> SafeString:
-        """A progress bar."""
-        return format_html('<progress max="100" value="{0}">{0}%</progress>', row.progress)
+    @admin.display(description=gettext_lazy("state"))
+    def standing(self, row: Task) -> SafeString:
+        """How it stands, with a bar once it has told how far it is."""
+        return format_html("{}{}", super().standing(row), _bar(row))
 
-    @admin.display(description=gettext_lazy("dead letter"))
-    def letter(self, row: Task) -> SafeString | str:
-        """A link to its entry in the dead-letter queue."""
-        return link_to(getattr(row, "dead_letter", None))
+
+def _bar(row: Task) -> SafeString | str:
+    if not 0 < row.progress < 100:
+        return ""
+    return format_html('<progress max="100" value="{0}">{0} %</progress>', row.progress)

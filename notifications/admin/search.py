@@ -1,0 +1,48 @@
+"""Find notifications by what people have at hand: an order's number, a mail's id, an address."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from notifications import conf
+from notifications.admin.about import find_objects
+from notifications.models import Attempt, Notification
+
+FOUND = 1000  # rows that each way of looking brings up
+
+
+def find_notifications(
+    term: str, *, site: AdminSite, request: HttpRequest, by_address: bool
+) -> set[int]:
+    """Primary keys of the notifications that `term` may mean.
+
+    It may be anything by which the host's admin finds what a notification is about, an object's
+    id, the row's own id, its idempotency key, the provider's message id or, only if `by_address`,
+    exactly the recipient's address. Each of these is a query of its own, because most have an
+    index of their own; a single condition over all of them would read the whole table, and more.
+    """
+    rows = Notification.objects
+    objects = list(find_objects(term, site=site, request=request))
+    found = _ids(rows.filter(key=term, channel__in=conf.channels()))
+    for label, pairs in groupby(objects, key=itemgetter(0)):
+        keys = [key for _label, key in pairs]
+        found |= _ids(rows.filter(about_type=label, about_id__in=keys).exclude(about_id=""))
+    sent = Attempt.objects.filter(message_id__in=[term, f"<{term}>"], notification__isnull=False)
+    found |= set(sent.exclude(message_id="").values_list("notification_id", flat=True)[:FOUND])
+    number = term.removeprefix("#")
+    if number.isdecimal():
+        found |= _ids(rows.filter(pk=int(number)))
+    if by_address and "@" in term and not term.startswith("<"):
+        # Without an index, which each sending would pay for: it reads the table's addresses.
+        found |= _ids(rows.filter(to__iexact=term).order_by("-pk"))
+    return found
+
+
+def _ids(rows: QuerySet[Notification, Any]) -> set[int]:
+    return set(rows.values_list("pk", flat=True)[:FOUND])
