@@ -21,4 +21,7 @@ class Command(BaseCommand):
         over = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.set())
-        clock.run(clock.own_queues(), stopping=over.is_set)
+        queues = clock.own_queues()
+        self.stdout.write(f"The clock of {', '.join(queues)} ticks. Ctrl-C to stop.")
+        self.stdout.flush()
+        clock.run(queues, stopping=over.is_set)
