@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,12 +27,13 @@ from benchmarks.peers.bullmq.system import BullMQ
 from benchmarks.peers.celery.system import Celery
 from benchmarks.peers.post_office.system import PostOffice
 from benchmarks.peers.rq_jobs.system import RQJobs
-from benchmarks.surroundings import provide_surroundings
+from benchmarks.surroundings import Surroundings, provide_surroundings
 from benchmarks.systems import System
 
 SYSTEMS: dict[str, type[System]] = {
     each.name: each for each in (BullMQ, OursValues, OursDatabase, PostOffice, Celery, RQJobs)
 }
+BUSY = 0.5  # load average above which something else runs
 RESULTS = Path(__file__).with_name("results")
 
 Scenario = Callable[[System, int, int], Iterator[Delivery] | Iterator[Figure]]
@@ -48,6 +51,9 @@ ALONE = {"backlog", "hop", "checkout"}  # of this project only
 def main() -> None:
     """Run as a command."""
     options = read_options()
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        print(f"Others use this machine (load {load:.1f}): figures will be wrong.", file=sys.stderr)
     with provide_surroundings(options.postgres) as surroundings:
         systems = [SYSTEMS[name](surroundings) for name in options.systems]
         for system in systems:
@@ -56,7 +62,7 @@ def main() -> None:
         for name in options.scenario:
             able = [each for each in systems if each.name == OursValues.name or name not in ALONE]
             measured = measure(SCENARIOS[name], able, options.count, options.rounds)
-            report(name, measured)
+            report(name, measured, describe(surroundings, options, load))
 
 
 def read_options() -> argparse.Namespace:
@@ -91,11 +97,24 @@ def measure(
     return measured
 
 
-def report(scenario: str, measured: Sequence[Delivery | Figure]) -> None:
+def describe(surroundings: Surroundings, options: argparse.Namespace, load: float) -> str:
+    """Where and how it was measured, in one line."""
+    with surroundings.connect_postgres("postgres") as connection:
+        postgres = connection.info.server_version // 10_000
+    with surroundings.connect_redis() as redis:
+        version = redis.info("server")["redis_version"]
+    return (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, PostgreSQL {postgres}, "
+        f"Redis {version}; {options.count:,} mails, medians of {options.rounds}; "
+        f"load before the run {load:.1f}"
+    )
+
+
+def report(scenario: str, measured: Sequence[Delivery | Figure], where: str) -> None:
     """Print the medians, and keep everything in the folder of results."""
     runs = medians(each for each in measured if isinstance(each, Delivery))
     single = medians(each for each in measured if isinstance(each, Figure))
-    parts = [f"## {scenario}"]
+    parts = [f"## {scenario}", where]
     if runs:
         parts += [tables.deliveries(runs), tables.variants(runs)]
     if single:
