@@ -72,7 +72,7 @@ class EmailChannel(Channel):
     ) -> Email:
         """The mail of `row`. Raises InvalidMessage; template errors come through."""
         email = _from_content(row) if kind is None else _from_kind(row, kind, context)
-        _check_headers(email)
+        mime.check(email)
         return email
 
     def preload(self, kinds: Sequence[type[Kind]]) -> None:
@@ -176,22 +176,3 @@ def _refuse_objects(value: Any, *, where: str) -> None:
             f"{where} is a {kind.__qualname__}; templates get plain values only (text, numbers, "
             "dates, lists and dicts of them)."
         )
-
-
-def _check_headers(email: Email) -> None:
-    """Providers behind an API take what they get: a line break must not reach any of them."""
-    mime.refuse_control_characters("The subject", email.subject)
-    mime.refuse_control_characters("The Message-ID", email.message_id)
-    mime.bare_address(email.to, name="To")
-    mime.bare_address(email.sender, name="From")
-    if email.to_header:
-        mime.parse_addresses(email.to_header, name="To")
-    if email.cc_header:
-        mime.parse_addresses(email.cc_header, name="Cc")
-    for each in email.reply_to:
-        mime.parse_addresses(each, name="Reply-To")
-    for name, value in email.headers.items():
-        mime.check_header(name, value)
-    for file in email.attachments:
-        mime.refuse_control_characters("The name of an attachment", file.name)
-        mime.check_mimetype(file.mimetype)

@@ -108,6 +108,29 @@ def header(name: str, value: str) -> str:
     return f"{name}: " + "\r\n ".join(words) + "\r\n"
 
 
+def check(email: Email) -> None:
+    """Raise InvalidMessage for what no provider may be given.
+
+    Services behind an API take what they get, line breaks in a subject or an address included.
+    """
+    refuse_control_characters("The subject", email.subject)
+    refuse_control_characters("The Message-ID", email.message_id)
+    bare_address(email.to, name="To")
+    bare_address(email.sender, name="From")
+    if email.to_header:
+        parse_addresses(email.to_header, name="To")
+    if email.cc_header:
+        parse_addresses(email.cc_header, name="Cc")
+    for each in email.reply_to:
+        parse_addresses(each, name="Reply-To")
+    for name, value in email.headers.items():
+        check_header(name, value)
+    for file in email.attachments:
+        refuse_control_characters("The name of an attachment", file.name)
+        refuse_control_characters("A Content-ID", file.content_id)
+        check_mimetype(file.mimetype)
+
+
 def check_header(name: str, value: str) -> None:
     """Raise InvalidMessage if this is no header that a kind or a caller may add."""
     if not _HEADER_NAME.fullmatch(name):

@@ -22,6 +22,7 @@ from notifications.message import Email, Outcome
 from notifications.providers.base import Lane, Provider, Session
 from notifications.providers.smtp_conversation import Conversation, Wire
 from notifications.providers.smtp_replies import Broken, judge_connection
+from notifications.providers.sockets import cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class SmtpSession(Session[Email]):
         self._aborted = True
         sock = None if self._client is None else self._client.sock
         if sock is not None:
-            _cut(sock)
+            cut(sock)
 
     def close(self) -> None:
         """QUIT, and close."""
@@ -214,12 +215,6 @@ def _start_tls(client: smtplib.SMTP, tls: ssl.SSLContext, host: str) -> None:
     client.helo_resp = client.ehlo_resp = None
     client.esmtp_features, client.does_esmtp = {}, False
     client.ehlo_or_helo_if_needed()
-
-
-def _cut(sock: socket.socket) -> None:
-    with suppress(OSError):  # not connected, or cut before
-        # Not SSLSocket.shutdown, which would take the TLS state from under the other thread.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _OneMessage:

@@ -70,7 +70,8 @@ class Wire:
                 line = self._file.readline(LONGEST_LINE)
             except (OSError, ValueError) as error:
                 raise _broken(error) from error
-            if not line:
+            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                # Half a line is no answer: "250" may have been about to become "250-".
                 raise Broken("disconnected", "the server closed the connection")
             if not _ANSWER.match(line):
                 break

@@ -56,7 +56,9 @@ def judge_reply(reply: Reply, *, to: str = "") -> Outcome:
         return Outcome(Verdict.HOLD, code=code, text=text, theirs=True)
     if 400 <= reply.code < 500:
         return Outcome(Verdict.LATER, code=code, text=text)
-    return Outcome(Verdict.PERMANENT, code=code, text=text)
+    if 500 <= reply.code < 600:
+        return Outcome(Verdict.PERMANENT, code=code, text=text)
+    return Outcome(Verdict.UNKNOWN, code=code, text=text, theirs=True)
 
 
 def judge_connection(error: Exception) -> Outcome:

@@ -1,0 +1,97 @@
+"""The sockets under a `requests.Session`: to know when a request went out, and to cut them.
+
+`requests` can neither tell whether an error came before anything was sent, nor be stopped from
+another thread. Both matter: what was not sent can go again, and a call that takes too long must
+end although each of its reads is in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakSet
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from notifications.providers.sockets import cut
+
+
+class Wire:
+    """The connections of one session."""
+
+    def __init__(self) -> None:
+        self.begun = False  # bytes of the present request are out
+        self.on_begin: Callable[[], None] | None = None  # called before the first of them
+        self._connections: WeakSet[HTTPConnection] = WeakSet()
+        self._cut = False
+
+    def attach(self, session: requests.Session) -> None:
+        """Watch all connections that `session` will open."""
+        adapter = _Adapter(self)
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+
+    def reset(self, on_begin: Callable[[], None] | None = None) -> None:
+        """Get ready for the next request."""
+        self.begun = False
+        self.on_begin = on_begin
+
+    def cut(self) -> None:
+        """Shut every socket down; may be called from another thread."""
+        self._cut = True
+        for connection in list(self._connections):
+            if connection.sock is not None:
+                cut(connection.sock)
+
+    def connecting(self, connection: HTTPConnection) -> None:
+        """A connection is about to be opened."""
+        if self._cut:
+            raise ConnectionAbortedError("the time for this call is over")
+        self._connections.add(connection)
+
+    def sending(self) -> None:
+        """Bytes are about to go out."""
+        if not self.begun:
+            if self.on_begin is not None:
+                self.on_begin()
+            self.begun = True
+
+
+class _Adapter(HTTPAdapter):
+    """Opens connections that tell their wire what they do."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Let the pools make our kinds of connection."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {
+            "http": _pool_class(HTTPConnectionPool, HTTPConnection, self._wire),
+            "https": _pool_class(HTTPSConnectionPool, HTTPSConnection, self._wire),
+        }
+
+
+class _Watched(HTTPConnection):
+    """Put before one of urllib3's kinds of connection."""
+
+    wire: Wire
+
+    def connect(self) -> None:
+        self.wire.connecting(self)
+        super().connect()
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()  # as http.client would, but before anything counts as begun
+        self.wire.sending()
+        super().send(data)
+
+
+def _pool_class(pool: type[HTTPConnectionPool], kind: type[HTTPConnection], wire: Wire) -> type:
+    connection = type("WatchedConnection", (_Watched, kind), {"wire": wire})
+    return type("WatchedPool", (pool,), {"ConnectionCls": connection})

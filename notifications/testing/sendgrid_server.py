@@ -1,0 +1,367 @@
+"""SendGrid's v3 Mail Send, as far as a sender sees it, on loopback.
+
+    with SendGridServer() as server:
+        ...                     # api_url=server.url, api_key=server.api_key
+        server.wait_for(1)
+        server.accepted[0]["personalizations"]
+
+    SendGridServer(answers=[
+        Answer(429, headers={"X-RateLimit-Reset": "1767225600"}, times=1),
+        Answer(then="hang", accept=True),      # takes the mail and never says so
+    ])
+
+Requests are checked against the reference ("Mail Send" and its page "Errors" on
+https://www.twilio.com/docs/sendgrid/api-reference/mail-send): what SendGrid refuses with 400 is
+refused here. It runs in threads of its own and needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import struct
+import threading
+import uuid
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Literal, Self
+
+LARGEST = 30 * 1024 * 1024  # bytes of one request
+
+_ADDRESS = re.compile(r"[^@\s<>,]+@[^@\s<>,]+\.[^@\s<>,.]+")
+_RESERVED_HEADERS = frozenset(
+    (
+        "x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type",
+        "content-transfer-encoding", "to", "from", "subject", "reply-to", "cc", "bcc",
+    )
+)  # fmt: skip
+_FIELDS = frozenset(
+    (
+        "personalizations", "from", "reply_to", "reply_to_list", "subject", "content",
+        "attachments", "template_id", "sections", "headers", "categories", "custom_args",
+        "send_at", "batch_id", "asm", "ip_pool_name", "mail_settings", "tracking_settings",
+    )
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the server answers instead of checking the request."""
+
+    status: int = 202
+    message: str = ""  # of the one error in the body
+    headers: Mapping[str, str] = field(default_factory=dict)
+    match: str = ""  # only mails to an address with this in it
+    times: int | None = None  # how often; None: always
+    after: int = 0  # how often it lets pass before
+    then: Literal["", "hang", "drip", "close", "reset"] = ""  # instead of an answer
+    accept: bool = False  # keeps the mail, whatever it answers
+    body: str | None = None  # instead of JSON
+
+    def applies(self, raw: str) -> bool:
+        """Whether it is this answer's turn, which counts as one."""
+        if self.match not in raw:
+            return False
+        if self.after > 0:
+            self.after -= 1
+            return False
+        if self.times is None:
+            return True
+        self.times -= 1
+        return self.times >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    payload: Any  # the JSON, None if it was none
+
+
+class SendGridServer:
+    """Takes mails like SendGrid, and sends none."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "SG.test-key.only-for-tests",
+        answers: Sequence[Answer] = (),
+        largest: int = LARGEST,
+    ) -> None:
+        """`answers` are looked through in their order at each request; `largest` is in bytes."""
+        self.api_key = api_key
+        self.answers = list(answers)
+        self.largest = largest
+        self.requests: list[Request] = []
+        self.accepted: list[dict[str, Any]] = []
+        self.deliveries: Counter[str] = Counter()  # mails by their custom_args.notification_id
+        self.connections = 0
+        self.stopping = threading.Event()
+        self._arrived = threading.Condition()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The API's address, which ends with /v3/."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v3/"
+
+    def __enter__(self) -> Self:
+        handler = type("Handler", (_Handler,), {"server_owner": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="sendgrid-server", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        assert self._thread is not None
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def wait_for(self, count: int, *, seconds: float = 10.0) -> list[dict[str, Any]]:
+        """The accepted mails, once there are `count`. Raises TimeoutError."""
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: len(self.accepted) >= count, timeout=seconds):
+                raise TimeoutError(f"{len(self.accepted)} of {count} mails after {seconds} s")
+            return list(self.accepted)
+
+    def keep(self, payload: dict[str, Any]) -> None:
+        """Take a mail over."""
+        number = str((payload.get("custom_args") or {}).get("notification_id", ""))
+        with self._arrived:
+            self.accepted.append(payload)
+            self.deliveries[number] += 1
+            self._arrived.notify_all()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_owner: SendGridServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.server_owner.connections += 1
+
+    def do_POST(self) -> None:
+        """Mail Send."""
+        owner = self.server_owner
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length)
+        payload = _parse(raw)
+        request = Request("POST", self.path, dict(self.headers.items()), payload)
+        owner.requests.append(request)
+        answer = next((each for each in owner.answers if each.applies(raw.decode())), None)
+        if answer is not None:
+            if answer.accept and isinstance(payload, dict):
+                owner.keep(payload)
+            self._misbehave(answer)
+            return
+        status, errors = self._judge(request, length)
+        if status == 202:
+            owner.keep(payload)
+        self._reply(status, errors)
+
+    def _judge(self, request: Request, length: int) -> tuple[int, list[dict[str, Any]]]:
+        owner = self.server_owner
+        if request.path != "/v3/mail/send":
+            return 404, [_error(None, "not found")]
+        if self.headers.get("Authorization") != f"Bearer {owner.api_key}":
+            message = "The provided authorization grant is invalid, expired, or revoked"
+            return 401, [_error(None, message)]
+        if length > owner.largest:
+            return 413, [_error(None, "The request is too large.")]
+        if self.headers.get_content_type() != "application/json":
+            return 415, [_error(None, "The Content-Type must be application/json.")]
+        if not isinstance(request.payload, dict):
+            return 400, [_error(None, "Bad Request")]
+        errors = [_error(field, message) for field, message in find_errors(request.payload)]
+        return (400, errors) if errors else (202, [])
+
+    def _reply(
+        self,
+        status: int,
+        errors: list[dict[str, Any]],
+        headers: Mapping[str, str] | None = None,
+        body: str | None = None,
+    ) -> None:
+        if body is None:
+            body = json.dumps({"errors": errors}) if errors else ""
+        self.send_response(status)
+        if status == 202:
+            self.send_header("X-Message-Id", uuid.uuid4().hex[:22])
+        if body:
+            self.send_header("Content-Type", "application/json")
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body.encode())))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def _misbehave(self, answer: Answer) -> None:
+        stopping = self.server_owner.stopping
+        if answer.then == "hang":
+            stopping.wait()
+        elif answer.then == "drip":
+            self.wfile.write(b"HTTP/1.1 202 Accepted\r\nX-Slow: ")
+            while not stopping.wait(0.05):
+                self.wfile.write(b".")
+        elif answer.then == "reset":
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if answer.then:
+            self.close_connection = True
+            return
+        errors = [_error(None, answer.message)] if answer.message else []
+        self._reply(answer.status, errors, answer.headers, answer.body)
+
+    def handle(self) -> None:
+        """A client that goes away in the middle is no trouble here."""
+        try:
+            super().handle()
+        except ConnectionError:
+            self.close_connection = True
+
+    def finish(self) -> None:
+        """As above."""
+        try:
+            super().finish()
+        except ConnectionError:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Say nothing: tests have their own words."""
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None
+
+
+def _error(field: str | None, message: str) -> dict[str, Any]:
+    return {"field": field, "message": message, "help": None}
+
+
+# -- what SendGrid checks -------------------------------------------------------------------
+
+
+def find_errors(payload: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each field that is wrong, and what is wrong with it."""
+    for name in sorted(set(payload) - _FIELDS):
+        yield name, "Additional property is not allowed."
+    yield from _find_in_personalizations(payload.get("personalizations"))
+    yield from _find_in_address("from", payload.get("from"))
+    if "reply_to" in payload and "reply_to_list" in payload:
+        yield "reply_to", "Only one of reply_to and reply_to_list may be given."
+    if "reply_to" in payload:
+        yield from _find_in_address("reply_to", payload["reply_to"])
+    for each in payload.get("reply_to_list", ()):
+        yield from _find_in_address("reply_to_list", each)
+    subject = payload.get("subject")
+    if not (isinstance(subject, str) and subject) and "template_id" not in payload:
+        yield "subject", "The subject is required and must have at least one character."
+    yield from _find_in_content(payload)
+    yield from _find_in_headers(payload.get("headers", {}))
+    yield from _find_in_custom_args(payload.get("custom_args", {}))
+    categories = payload.get("categories", [])
+    if len(categories) > 10 or len(set(categories)) != len(categories):
+        yield "categories", "There may be up to 10 categories, each once."
+    if any(not isinstance(each, str) or len(each) > 255 for each in categories):
+        yield "categories", "A category is a string of up to 255 characters."
+    for each in payload.get("attachments", ()):
+        yield from _find_in_attachment(each)
+
+
+def _find_in_personalizations(given: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(given, list) or not 1 <= len(given) <= 1000:
+        yield "personalizations", "There must be 1 to 1000 personalizations."
+        return
+    for each in given:
+        if not each.get("to"):
+            yield "personalizations.to", "At least one recipient is required."
+        people = [*each.get("to", ()), *each.get("cc", ()), *each.get("bcc", ())]
+        for person in people:
+            yield from _find_in_address("personalizations.to", person)
+        emails = [str(person.get("email")).lower() for person in people]
+        if len(set(emails)) != len(emails):
+            yield "personalizations", "Each address may be there only once."
+        yield from _find_in_custom_args(each.get("custom_args", {}))
+        yield from _find_in_headers(each.get("headers", {}))
+
+
+def _find_in_address(name: str, given: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(given, dict) or set(given) - {"email", "name"}:
+        yield name, "This must be an object with an email and perhaps a name."
+    elif not isinstance(given.get("email"), str) or not _ADDRESS.fullmatch(given["email"]):
+        yield f"{name}.email", "This is no valid email address."
+    elif not isinstance(given.get("name", ""), str):
+        yield f"{name}.name", "The name must be a string."
+
+
+def _find_in_content(payload: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    content = payload.get("content")
+    if not content:
+        if "template_id" not in payload:
+            yield "content", "At least one content is required."
+        return
+    types = [each.get("type") for each in content]
+    first = [each for each in ("text/plain", "text/html") if each in types]
+    if types[: len(first)] != first:
+        yield "content", "text/plain must come first, then text/html, then the others."
+    for each in content:
+        if not isinstance(each.get("value"), str) or not each["value"]:
+            yield "content.value", "The value must be a string of at least one character."
+        if not each.get("type") or re.search(r"[;\r\n]", each["type"]):
+            yield "content.type", "The type must be a media type without ; and line breaks."
+
+
+def _find_in_headers(headers: Any) -> Iterator[tuple[str, str]]:
+    for name, value in headers.items():
+        if name.lower() in _RESERVED_HEADERS:
+            yield "headers", f"The header {name} is reserved."
+        if not name.isascii() or not isinstance(value, str):
+            yield "headers", "Names must be ASCII and values strings."
+
+
+def _find_in_custom_args(given: Any) -> Iterator[tuple[str, str]]:
+    if not all(isinstance(value, str) for value in given.values()):
+        yield "custom_args", "Values must be strings."
+    elif len(json.dumps(given)) > 10_000:
+        yield "custom_args", "There may be up to 10,000 bytes."
+
+
+def _find_in_attachment(given: Any) -> Iterator[tuple[str, str]]:
+    try:
+        b64decode(given["content"], validate=True)
+    except (KeyError, TypeError, Base64Error):
+        yield "attachments.content", "The content must be in base64."
+    if not isinstance(given.get("filename"), str):
+        yield "attachments.filename", "A filename is required."
+    if re.search(r"[\r\n]", given.get("type", "")):
+        yield "attachments.type", "The type must have no line breaks."
+    if given.get("disposition") == "inline" and not given.get("content_id"):
+        yield "attachments.content_id", "What is inline needs a content_id."
