@@ -27,6 +27,8 @@ CONTEXT: dict[str, Any] = {
     "yes": True,
     "no": False,
     "status": "big",
+    "tag": "p",
+    "style": "left: 0",
     "markup": '<p class="big">hi</p>',
     "paragraphs": "first\n\nsecond <p>",
     "color": "green",
@@ -114,6 +116,16 @@ ONLY_RENDERED = {
         "{% if yes %}<p class=big>{% else %}<p>{% endif %}x</p>"
     ),
     "verbatim markup": "{% verbatim %}<p>{{ x }}</p>{% endverbatim %}",
+    "an element's name from a variable": '<{{ tag }} class="big">x</{{ tag }}>',
+    "a translation in a variable": (
+        "{% load i18n %}{% blocktranslate asvar x %}<p>x</p>{% endblocktranslate %}<p>{{ x }}</p>"
+    ),
+    "two alike in one translation": (
+        "<style>i b { top: 0 } b { left: 0 }</style>{% load i18n %}"
+        "{% blocktranslate %}<b>x</b><i><b>y</b></i>{% endblocktranslate %}"
+    ),
+    "tags in a style attribute": """<p style="top: {% if yes %}1px{% endif %}">x</p>""",
+    "a whole style from a variable": """<p style="{{ style }}">x</p>""",
     "an include by variable": "{% include status %}",
 }
 
@@ -321,9 +333,24 @@ def test_media_queries_and_states_stay_in_the_stylesheet() -> None:
     assert '<p style="color: red;">x</p>' in got
 
 
+def test_a_stylesheet_for_some_readers_stays_as_it_is() -> None:
+    kept = '<style media="print">p { color: blue }</style>'
+    html = f"<head>{kept}<style>p {{ top: 0 }}</style></head><p>x</p>"
+    got, at_load = render(html)
+    assert at_load
+    assert got == f'<head>{kept}</head><p style="top: 0;">x</p>'
+
+
 def test_without_a_stylesheet_nothing_is_touched() -> None:
     html = "<P Class=x>{{ name }}<br/>"
     assert render(html)[0] == "<P Class=x>O&#x27;Brien &lt;b&gt;<br/>"
+
+
+def test_css_that_cannot_be_read_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    html = f'<head>{STYLE}</head><p style="{{{{ style }}}}">x</p>'
+    got, _at_load = render(html, context={"style": "no CSS"})
+    assert got == f'<head>{STYLE}</head><p style="no CSS">x</p>'
+    assert "not inlined" in caplog.text
 
 
 def test_nothing_is_fetched() -> None:

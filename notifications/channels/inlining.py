@@ -10,13 +10,14 @@ What is made only when a mail is rendered gets its styles then: elements within
 `{% blocktranslate %}` (which must stay as translators know it) and those made by filters such as
 `linebreaks`. Media queries, `:hover` and the like stay in <style>.
 
-`inline_template` answers None where the styles depend on the rendered document: selectors that
-count or compare siblings, classes that come from variables, markup from `|safe`. Such a template
-is inlined for each mail, by `inline_document`, with the same means.
+`inline_template` refuses where the styles depend on the rendered document: selectors that count or
+compare siblings, classes that come from variables, markup from `|safe`. Such a template is inlined
+for each mail, by `inline_document`, with the same means.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,12 @@ from functools import cache
 from secrets import token_hex
 from typing import TypeAlias
 
-from css_inline import CSSInliner
+from css_inline import CSSInliner, InlineError
 
 from notifications.channels.flattening import Piece
 from notifications.channels.stylesheets import Stylesheet, read_stylesheet
+
+logger = logging.getLogger("notifications.templates")
 
 # What a filter makes, for styles that apply to it.
 _MARKUP = {
@@ -48,9 +51,10 @@ _SCAN = re.compile(
 )
 _STYLE_ATTRIBUTE = re.compile(r"\s+style\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
 _CLASS_ATTRIBUTE = re.compile(r"\s(?:class|id)\s*=\s*(\"[^\"]*\"|'[^']*'|[^\s>]+)", re.IGNORECASE)
+_KEPT_STYLE = re.compile(r"\s(?:media|data-css-inline)\s*=", re.IGNORECASE)
 _VALUE = re.compile(r"=\s*(?:\"[^\"]*\"|'[^']*')")
 _NUMBER = "data-notifications"
-_NUMBERED = re.compile(rf'\s{_NUMBER}="(\d+)"')
+_NUMBERED = re.compile(rf'\s{_NUMBER}="(\d+)"((?:[^>"]|"[^"]*")*)>')
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())  # noqa: SIM905
 
 _NONCE = f"n{token_hex(8)}"  # so that no value of a template can look like ours
@@ -73,8 +77,8 @@ class Inlined:
         return _REGION.sub(lambda found: _restyle(found[2], self.regions[int(found[1])]), html)
 
 
-class _RenderedOnly(Exception):
-    """Raised when the styles can only be known for a rendered document."""
+class RenderedOnly(Exception):
+    """Raised when the styles can only be known for a rendered document; the message says why."""
 
 
 @dataclass(slots=True)
@@ -123,28 +127,34 @@ def has_styles(source: str) -> bool:
     return "<style" in source.lower()
 
 
-def inline_template(pieces: Sequence[Piece]) -> Inlined | None:
-    """The template with its styles in place, or None if each mail must be inlined on its own."""
-    try:
-        return _inline_template(_mask(pieces))
-    except _RenderedOnly:
-        return None
-
-
 def inline_document(html: str) -> str:
-    """A rendered document with its styles in place."""
-    sheet = _sheet_of(html)
-    elements = _find_elements(html, sheet)
-    return _apply(html, [*_edits_of(elements), *_edits_of_sheets(html, sheet)])
+    """A rendered document with its styles in place.
+
+    If its CSS cannot be read it stays as it is: most readers will see it as it was meant.
+    """
+    scanned = _scan(html)
+    sheet = _sheet_of(scanned)
+    try:
+        elements = _find_elements(html, scanned, sheet)
+    except InlineError as error:
+        logger.warning("the styles of a mail are not inlined: %s", error)
+        return html
+    return _apply(html, [*_edits_of(elements), *_edits_of_sheets(scanned, sheet)])
 
 
-def _inline_template(masked: _Masked) -> Inlined:
+def inline_template(pieces: Sequence[Piece]) -> Inlined:
+    """The template with its styles in place. Raises RenderedOnly."""
+    masked = _mask(pieces)
     text = masked.text
-    sheet = _sheet_of(text)
+    scanned = _scan(text)
+    sheet = _sheet_of(scanned)
     if sheet.structural:
-        raise _RenderedOnly
+        raise RenderedOnly("a selector looks at siblings, counts, contents or attributes")
     _check_tags(masked)
-    elements = _find_elements(text, sheet)
+    try:
+        elements = _find_elements(text, scanned, sheet)
+    except InlineError:
+        raise RenderedOnly("CSS cannot read a style attribute with a variable in it") from None
     regions: list[Mapping[str, str]] = []
     edits: list[Edit] = [(start, end, "") for start, end in masked.probes]
     for start, end in masked.regions:
@@ -155,9 +165,10 @@ def _inline_template(masked: _Masked) -> Inlined:
             edits.append((start, start, f"<!--{_NONCE}:{len(regions)}-->"))
             edits.append((end, end, f"<!--/{_NONCE}-->"))
             regions.append(styles)
-    source = _apply(text, [*edits, *_edits_of(elements), *_edits_of_sheets(text, sheet)])
-    if set(_MASK.findall(_without_sheets(text))) - set(_MASK.findall(source)):
-        raise _RenderedOnly  # a variable in a style attribute that CSS cannot read
+    source = _apply(text, [*edits, *_edits_of(elements), *_edits_of_sheets(scanned, sheet)])
+    in_sheets = {each for found in scanned if _is_sheet(found) for each in _MASK.findall(found[0])}
+    if set(_MASK.findall(text)) - in_sheets - set(_MASK.findall(source)):
+        raise RenderedOnly("CSS cannot read a style attribute with a variable in it")
     return Inlined(masked.unmask(source), tuple(regions))
 
 
@@ -165,22 +176,22 @@ def _inline_template(masked: _Masked) -> Inlined:
 
 
 def _mask(pieces: Sequence[Piece]) -> _Masked:
-    """The document that a template stands for. Raises _RenderedOnly where it may be any."""
+    """The document that a template stands for. Raises RenderedOnly where it may be any."""
     masked = _Masked()
     translating = -1  # where the present {% blocktranslate %} began
     for piece in pieces:
         filters = {each.partition(":")[0].strip() for each in piece.variable.split("|")[1:]}
         if filters & _UNKNOWN_MARKUP or piece.words[:2] == ("autoescape", "off"):
-            raise _RenderedOnly
+            raise RenderedOnly("values bring markup of their own")
         if piece.tag == "verbatim" and "<" in piece.raw:
-            raise _RenderedOnly
+            raise RenderedOnly("there is markup within {% verbatim %}")
         if not (piece.tag or piece.variable):
             masked.text += piece.raw
             continue
         start = len(masked.text)
         if piece.tag in ("blocktranslate", "blocktrans"):
             if "asvar" in piece.words:
-                raise _RenderedOnly
+                raise RenderedOnly("a translation goes into a variable (asvar)")
             translating = start
         masked.add(piece)
         if piece.tag in ("endblocktranslate", "endblocktrans"):
@@ -195,7 +206,7 @@ def _mask(pieces: Sequence[Piece]) -> _Masked:
 
 
 def _check_tags(masked: _Masked) -> None:
-    """Raise _RenderedOnly where tags decide which elements there are within which others, or
+    """Raise RenderedOnly where tags decide which elements there are within which others, or
     which classes they have."""
     closing = {piece.tag for piece in masked.pieces if piece.tag.startswith("end")}
     open_elements: list[str] = []
@@ -208,12 +219,16 @@ def _check_tags(masked: _Masked) -> None:
             elif tag in ("elif", "else", "empty", "plural") or tag in closing:
                 before = open_tags.pop() if tag in closing else open_tags[-1]
                 if before != tuple(open_elements):
-                    raise _RenderedOnly
+                    raise RenderedOnly(
+                        f"within {{% {tag} %}} an element is only opened or only closed"
+                    )
         elif event["raw"]:
             numbers = [int(each) for each in _MASK.findall(event["content"])]
-            if event["raw"].lower() == "style" and any(masked.pieces[n].tag for n in numbers):
-                raise _RenderedOnly
+            if _is_style(event) and any(masked.pieces[n].tag for n in numbers):
+                raise RenderedOnly("a stylesheet has tags in it")
         elif event["start"]:
+            if _MASK.search(event["start"]):
+                raise RenderedOnly("an element's name comes from a variable")
             _check_attributes(masked, event["attributes"])
             if event["start"].lower() not in _VOID and not event["attributes"].endswith("/"):
                 open_elements.append(event["start"].lower())
@@ -237,18 +252,20 @@ def _check_attributes(masked: _Masked, attributes: str) -> None:
         return
     for style in _STYLE_ATTRIBUTE.findall(attributes):
         if any(masked.pieces[int(each)].tag for each in _MASK.findall(style)):
-            raise _RenderedOnly
+            raise RenderedOnly("a style attribute has tags in it")
     identity = "".join(_CLASS_ATTRIBUTE.findall(attributes))
     if _MASK.search(identity) or _MASK.search(_VALUE.sub("", attributes)):
-        raise _RenderedOnly
+        raise RenderedOnly("a class, an id or a whole attribute depends on a tag or a variable")
 
 
 def _styles_by_key(elements: Sequence[_Element]) -> dict[str, str]:
-    """The styles of the elements in a region. Raises _RenderedOnly if two alike differ."""
+    """The styles of the elements in a region. Raises RenderedOnly if two alike differ."""
     styles: dict[str, str] = {}
     for each in elements:
         if styles.setdefault(each.key, each.style) != each.style or _MASK.search(each.style):
-            raise _RenderedOnly
+            raise RenderedOnly(
+                "elements of one translation look the same and are styled differently"
+            )
     return {key: style for key, style in styles.items() if style}
 
 
@@ -267,40 +284,46 @@ def _restyle(html: str, styles: Mapping[str, str]) -> str:
 # -- documents ------------------------------------------------------------------------------
 
 
-def _sheet_of(text: str) -> Stylesheet:
-    found = [each["content"] for each in _SCAN.finditer(text) if _is_sheet(each)]
-    return read_stylesheet("\n".join(found))
+def _scan(text: str) -> list[re.Match[str]]:
+    """The tags and comments of a document, in their order."""
+    return list(_SCAN.finditer(text))
 
 
-def _is_sheet(found: re.Match[str]) -> bool:
+def _sheet_of(scanned: Sequence[re.Match[str]]) -> Stylesheet:
+    return read_stylesheet("\n".join(each["content"] for each in scanned if _is_sheet(each)))
+
+
+def _is_style(found: re.Match[str]) -> bool:
     return (found["raw"] or "").lower() == "style"
 
 
-def _without_sheets(text: str) -> str:
-    return _SCAN.sub(lambda found: "" if _is_sheet(found) else found[0], text)
+def _is_sheet(found: re.Match[str]) -> bool:
+    """Whether this is a <style> for all readers; <style media="print"> stays as it is."""
+    return _is_style(found) and not _KEPT_STYLE.search(found["rest"])
 
 
-def _find_elements(text: str, sheet: Stylesheet) -> list[_Element]:
+def _find_elements(
+    text: str, scanned: Sequence[re.Match[str]], sheet: Stylesheet
+) -> list[_Element]:
     """The elements of a document that have a style."""
     elements: list[_Element] = []
     numbered: list[str] = [f"<style>{sheet.inline}</style>"]
     place = 0
-    for found in _SCAN.finditer(text):
+    for found in scanned:
         # As comments the masks may stand anywhere, also between the rows of a table.
-        numbered.append(_MASK.sub(r"<!---->", text[place : found.start()]))
+        numbered.append(_MASK.sub("<!---->", text[place : found.start()]))
         place = found.end()
         name = found["start"]
         if name:
             numbered.append(f'<{name} {_NUMBER}="{len(elements)}"{found["attributes"]}>')
             elements.append(_Element(found.start(), place, name, found["attributes"]))
-        elif not _is_sheet(found):
+        elif found["end"]:
             numbered.append(found[0])
     numbered.append(text[place:])
-    for found in _SCAN.finditer(_inliner().inline("".join(numbered))):
-        number = _NUMBERED.search(found["attributes"] or "")
-        style = _STYLE_ATTRIBUTE.search(found["attributes"] or "")
-        if number and style:
-            elements[int(number[1])].style = style[1][1:-1]
+    for number, others in _NUMBERED.findall(_inliner().inline("".join(numbered))):
+        style = _STYLE_ATTRIBUTE.search(others)
+        if style:
+            elements[int(number)].style = style[1][1:-1]
     return [each for each in elements if each.style]
 
 
@@ -314,13 +337,13 @@ def _edits_of(elements: Sequence[_Element]) -> list[Edit]:
     return [(each.start, each.end, each.styled) for each in elements]
 
 
-def _edits_of_sheets(text: str, sheet: Stylesheet) -> list[Edit]:
+def _edits_of_sheets(scanned: Sequence[re.Match[str]], sheet: Stylesheet) -> list[Edit]:
     """The first <style> gets what must stay in one, the others go."""
-    edits: list[Edit] = []
-    for found in _SCAN.finditer(text):
-        if _is_sheet(found):
-            kept = f"<style{found['rest']}>\n{sheet.kept}\n</style>"
-            edits.append((*found.span(), "" if edits or not sheet.kept else kept))
+    sheets = [found for found in scanned if _is_sheet(found)]
+    edits = [(*found.span(), "") for found in sheets]
+    if sheets and sheet.kept:
+        kept = f"<style{sheets[0]['rest']}>\n{sheet.kept}\n</style>"
+        edits[0] = (*sheets[0].span(), kept)
     return edits
 
 

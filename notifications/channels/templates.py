@@ -26,7 +26,13 @@ from django.utils import translation
 
 from notifications import conf
 from notifications.channels.flattening import flatten
-from notifications.channels.inlining import Inlined, has_styles, inline_document, inline_template
+from notifications.channels.inlining import (
+    Inlined,
+    RenderedOnly,
+    has_styles,
+    inline_document,
+    inline_template,
+)
 
 logger = logging.getLogger("notifications.templates")
 
@@ -144,9 +150,10 @@ def _inline(engine: Engine, template: Template) -> _Html:
         return _Html(template, inlined=None)
     if not has_styles("".join(piece.raw for piece in pieces)):
         return _Html(template, inlined=Inlined("", ()))
-    inlined = inline_template(pieces)
-    if inlined is None:
-        logger.info("the styles of %s are inlined for each mail: see docs/email.md", name)
+    try:
+        inlined = inline_template(pieces)
+    except RenderedOnly as reason:
+        logger.info("the styles of %s are inlined for each mail: %s", name, reason)
         return _Html(template, inlined=None)
     return _Html(Template(inlined.source, template.origin, name, engine), inlined)
 
