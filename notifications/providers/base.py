@@ -23,7 +23,7 @@ class Lane(Protocol[M]):
         """The next message; None when the lane closes, or with `wait=False` when none waits."""
 
     def begin(self, message: M) -> None:
-        """Say that from now on the provider may accept `message`: an end without `report` is unknown."""
+        """Say that the provider may accept `message` now: an end without `report` is unknown."""
 
     def report(self, message: M, outcome: Outcome) -> None:
         """Say what became of a message that was taken."""
