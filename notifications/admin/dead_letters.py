@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -116,6 +116,13 @@ class DeadLetterAdmin(WorkAdmin):
     def delete_model(self, request: HttpRequest, obj: DeadLetter) -> None:
         """Discard one; Django has written the audit line."""
         operations.discard(obj)
+
+    def response_delete(
+        self, request: HttpRequest, obj_display: str, obj_id: int
+    ) -> HttpResponseRedirect:
+        """To the list, where Django would leave people without the right to change entries."""
+        messages.success(request, _("The entry is deleted; nothing was sent."))
+        return HttpResponseRedirect(self.page("changelist"))
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
         """Discard the chosen; Django has written the audit lines."""

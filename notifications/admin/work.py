@@ -180,7 +180,7 @@ class RowAdmin(WorkAdmin):
         if row.state in RETRIED and self.has_retry_permission(request):
             buttons.append(Button(_("Retry"), self.page("retry", row.pk), looks="default"))
         if row.state == State.PENDING and self.has_cancel_permission(request):
-            buttons.append(Button(_("Cancel"), self.page("cancel", row.pk), looks="delete"))
+            buttons.append(Button(_("Cancel"), self.page("cancel", row.pk)))
         letter = getattr(row, "dead_letter", None)
         if letter is not None and self.allowed(request, "view_deadletter"):
             page = reverse("admin:notifications_deadletter_change", args=[letter.pk])
