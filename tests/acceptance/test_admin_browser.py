@@ -1,0 +1,302 @@
+"""The admin in a real browser: readable, whole on a telephone, and of use without scripts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import transaction
+from django.urls import reverse
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from notifications import jobs, operations
+from notifications.dispatch import notify, send_email
+from notifications.models import DeadLetter, Hold, Notification, State, Task
+from notifications.muting import muted
+from notifications.testing.smtp_server import Rule, SmtpServer
+from orders.models import Order, User
+from orders.notifications import OrderConfirmation
+from tests.orders.shop import make_order
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PROGRAM = next((path for path in map(shutil.which, PROGRAMS) if path), None)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(
+        PROGRAM is None, reason="needs Chromium on the PATH; on Debian: apt-get install chromium"
+    ),
+]
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # root may not start it otherwise; it sees our own pages only
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+# What a careful host sends: nothing inline, nothing from elsewhere.
+POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
+
+PASSWORD = "correct horse 9"
+GREYLISTED = Rule("RCPT", "451 4.7.1 greylisted, come back later")
+REFUSED = Rule("RCPT", "550 5.1.1 no such user here")
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Playwright keeps an event loop on this thread, where Django then refuses its database.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        with sync_playwright() as playwright:
+            running = playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
+            yield running
+            running.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What pages write to the browser's console: broken policies, lost files, errors."""
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Opener]:
+    """Log in and open a page: `open_page(path, width=…, scheme=…, scripts=…)`."""
+    contexts: list[BrowserContext] = []
+    with muted():
+        User.objects.create_superuser("boss", password=PASSWORD)
+
+    def log_in_and_open(
+        path: str, *, width: int = 1280, scheme: Any = "light", scripts: bool = True
+    ) -> Page:
+        context = browser.new_context(
+            base_url=live_server.url,
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            java_script_enabled=scripts,
+        )
+        contexts.append(context)
+        context.route("**/admin/notifications/**", _send_policy)
+        context.set_default_timeout(10_000)
+        page = context.new_page()
+        page.goto(f"{reverse('admin:login')}?next={path}")
+        page.fill("#id_username", "boss")
+        page.fill("#id_password", PASSWORD)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.click("[type=submit]")
+        return page
+
+    yield log_in_and_open
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def mail(settings: LazySettings) -> Iterator[SmtpServer]:
+    with SmtpServer() as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.host, server.port
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RECIPIENTS": "*"}
+        yield server
+
+
+def confirm(order: Order) -> Notification:
+    with transaction.atomic():
+        (row,) = notify(
+            OrderConfirmation, to=order.customer, context={"order_id": order.pk}, about=order
+        )
+    return row
+
+
+def kill(mail: SmtpServer, order: Order) -> DeadLetter:
+    mail.rules[:] = [REFUSED]
+    row = confirm(order)
+    jobs.serve("email")
+    mail.rules.clear()
+    return DeadLetter.objects.get(notification=row)
+
+
+def list_of(model: str) -> str:
+    return reverse(f"admin:notifications_{model}_changelist")
+
+
+def page_of(row: Any) -> str:
+    return reverse(f"admin:notifications_{row._meta.model_name}_change", args=[row.pk])
+
+
+def _send_policy(route: Route) -> None:
+    response = route.fetch(max_redirects=0)
+    headers = {"content-security-policy": POLICY, **response.headers}
+    route.fulfill(response=response, headers=headers)
+
+
+# What is wider than the window, and text that is hard to tell from what is behind it
+# (WCAG 2.2, 1.4.3: at least 4.5 : 1). Chips are half transparent: colours are drawn, then read.
+MEASURE = """() => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const light = colours => {
+    pen.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
+    const linear = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map(
+      part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const behind = element => element
+    ? [...behind(element.parentElement), getComputedStyle(element).backgroundColor] : ["#fff"];
+  const contrasts = [...document.querySelectorAll(
+    "[class*=ntf-], [class*=ntf-] *, #content td, #content .readonly")]
+    .filter(each => each.checkVisibility() && each.innerText && !each.closest(".button"))
+    .map(each => {
+      const back = behind(each);
+      const [a, b] = [light(back), light([...back, getComputedStyle(each).color])];
+      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), each.className + each.innerText];
+    });
+  return {
+    hidden: [document.documentElement, ...document.querySelectorAll(".results")]
+      .filter(each => each.scrollWidth > each.clientWidth).map(each => each.className),
+    count: contrasts.length,
+    faint: contrasts.filter(([contrast]) => contrast < 4.5),
+  };
+}"""
+
+
+@pytest.fixture
+def rows(mail: SmtpServer) -> list[str]:
+    """A row of every sort; the pages that show them."""
+    dead = kill(mail, make_order())
+    order = Order.objects.get()
+    sent = confirm(order)
+    jobs.serve("email")
+    mail.rules[:] = [GREYLISTED]
+    retrying = confirm(order)
+    jobs.serve("email")
+    operations.cancel(confirm(order))
+    with transaction.atomic():
+        (scheduled,) = notify(
+            OrderConfirmation, to=order.customer, context={"order_id": order.pk}, delay=9999
+        )
+    task = Task.objects.create(name="shop.stock.load", queue="documents", progress=40)
+    operations.pause("documents", reason="the printer is out of paper")
+    Notification.objects.filter(pk=scheduled.pk).update(to=f"{'long' * 15}@{'name' * 12}.example")
+    lists = [list_of(model) for model in ("notification", "task", "deadletter", "hold")]
+    shown = [dead, sent, retrying, scheduled, task, Hold.objects.get()]
+    return lists + [page_of(row) for row in shown]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_every_page_fits_and_can_be_read(
+    open_page: Opener, complaints: list[str], rows: list[str], width: int, scheme: str
+) -> None:
+    page = open_page(rows[0], width=width, scheme=scheme)
+    for path in rows:
+        page.goto(path)
+        found = page.evaluate(MEASURE)
+        assert found["hidden"] == [], path
+        assert found["count"] > 0, path
+        assert found["faint"] == [], path
+    assert complaints == []
+
+
+def test_an_order_number_leads_to_the_answer_without_scripts(
+    open_page: Opener, mail: SmtpServer
+) -> None:
+    make_order()
+    dead = kill(mail, Order.objects.get())
+    order = Order.objects.get()
+    page = open_page(list_of("notification"), scripts=False)
+    page.fill("#searchbar", order.number)
+    page.press("#searchbar", "Enter")
+    row = page.locator("#result_list tbody tr")
+    assert row.count() == 1
+    assert row.locator(".ntf-chip").inner_text() == "dead"
+    assert row.get_by_role("link", name=f"order {order.number}").count() == 1
+    row.get_by_role("link", name="Order confirmation").click()
+    assert "It gave up and waits for a person" in page.inner_text(".ntf-answer")
+    assert "550 5.1.1 no such user" in page.inner_text(".ntf-timeline li:nth-child(2)")
+    frame = page.frame_locator(".ntf-preview")
+    assert order.number in frame.locator("body").inner_text()
+    page.get_by_role("link", name="Dead letter", exact=True).click()
+    assert page.url.endswith(page_of(dead))
+
+
+def test_after_mending_retry_delivers_exactly_one(open_page: Opener, mail: SmtpServer) -> None:
+    dead = kill(mail, make_order())
+    page = open_page(page_of(dead), scripts=False)
+    page.get_by_role("button", name="Retry").click()
+    assert "It will be tried again now." in page.inner_text(".messagelist")
+    assert "0 dead letters" in page.inner_text("#changelist")
+    jobs.serve("email")
+    jobs.serve("email")
+    assert len(mail.wait_for(1)) == 1
+    page.goto(page_of(dead.work))
+    assert page.inner_text(".ntf-card .ntf-chip") == "sent"
+    told = page.locator(".ntf-timeline strong").all_inner_texts()
+    assert told == [
+        "Attempt 1: accepted by smtp",
+        "Retried. – boss",
+        "Attempt 1: refused for good by smtp",
+        "Asked for",
+    ]
+
+
+def test_delete_asks_then_removes_and_never_sends(open_page: Opener, mail: SmtpServer) -> None:
+    dead = kill(mail, make_order())
+    page = open_page(page_of(dead), scripts=False)
+    page.get_by_role("link", name="Delete…").click()
+    assert DeadLetter.objects.exists()
+    page.get_by_role("button", name="Yes").click()
+    assert "0 dead letters" in page.inner_text("#changelist")
+    jobs.serve("email")
+    assert mail.messages == []
+    assert Notification.objects.get().state == State.DEAD
+
+
+def test_a_queue_is_paused_and_goes_on(open_page: Opener, mail: SmtpServer) -> None:
+    page = open_page(list_of("hold"), scripts=False)
+    page.select_option("#id_queue", "email")
+    page.fill("#id_minutes", "30")
+    page.fill("#id_reason", "the template is wrong")
+    page.get_by_role("button", name="Pause this queue").click()
+    assert "The queue email is paused." in page.inner_text(".messagelist")
+    row = confirm(make_order())
+    jobs.serve("email")
+    page.goto(page_of(row))
+    assert page.inner_text(".ntf-card .ntf-chip") == "held"
+    assert "the template is wrong" in page.inner_text(".ntf-card")
+    page.goto(list_of("hold"))
+    page.check(".action-select")
+    page.select_option("select[name=action]", label="Lift")
+    page.get_by_role("button", name="Go").click()
+    assert page.locator(".ntf-chip").all_inner_texts() == ["lifted"]
+    jobs.serve("email")
+    assert len(mail.wait_for(1)) == 1
+
+
+def test_a_message_runs_no_script_in_its_preview(open_page: Opener) -> None:
+    evil = '<p>hello</p><script>top.document.title = "taken"; document.title = "ran"</script>'
+    with transaction.atomic():
+        (row,) = send_email(
+            to="bob@example.com", subject="s", html=f'{evil}<img src="x:" onerror="{evil}">'
+        )
+    page = open_page(page_of(row))
+    frame = page.frame_locator(".ntf-preview")
+    assert frame.locator("p").first.inner_text() == "hello"
+    assert "taken" not in page.title()
+    page.goto(reverse("admin:notifications_notification_preview", args=[row.pk]))
+    assert page.inner_text("p") == "hello"
+    assert page.title() == ""
