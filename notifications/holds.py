@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import router
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from notifications import conf
@@ -102,24 +102,32 @@ def stamp(using: str | None = None) -> str:
 
 
 def _look() -> Holds:
-    here, stamped = conf.environment(), stamp()
-    everything = None
-    if here != stamped:
-        everything = (
-            f"this database belongs to {stamped!r} and this process to {here!r}; if that is "
-            "meant, run: manage.py notifications_adopt"
-        )
     using = router.db_for_read(Hold)
-    scopes: dict[str, dict[str, str]] = {scope: {} for scope in Hold.Scope.values}
-    for scope, name, reason in (
+    opened = (
         Hold.objects.using(using)
         .filter(Q(until=None) | Q(until__gt=Now()), lifted_at=None)
         .values_list("scope", "name", "reason")
-    ):
+    )
+    stamped = Stamp.objects.using(using).values_list(Value("stamp"), "environment", Value(""))
+    scopes: dict[str, dict[str, str]] = {scope: {} for scope in (*Hold.Scope.values, "stamp")}
+    # One query for both: this stands between every ring and its message.
+    for scope, name, reason in opened.union(stamped, all=True):
         scopes[scope][name] = reason or "paused"
     return Holds(
-        everything=everything or scopes[Hold.Scope.ALL].get(""),
+        everything=_foreign(next(iter(scopes["stamp"]), None)) or scopes[Hold.Scope.ALL].get(""),
         queues=scopes[Hold.Scope.QUEUE],
         providers=scopes[Hold.Scope.PROVIDER],
         kinds=scopes[Hold.Scope.KIND],
+    )
+
+
+def _foreign(stamped: str | None) -> str | None:
+    """Why nothing may be sent from a database that carries this stamp; None if it is ours."""
+    here = conf.environment()
+    stamped = stamp() if stamped is None else stamped
+    if here == stamped:
+        return None
+    return (
+        f"this database belongs to {stamped!r} and this process to {here!r}; if that is meant, "
+        "run: manage.py notifications_adopt"
     )
