@@ -386,8 +386,8 @@ class Delivery:
             at_most_once=bool(kind and kind.at_most_once),
         )
         match decision:
-            case Again(after):
-                return Settlement(row, State.PENDING, after=after, reason=outcome.text)
+            case Again(after, reason):
+                return Settlement(row, State.PENDING, after=after, reason=reason)
             case Wait(reason, _):
                 return Settlement(row, State.PENDING, False, after=0.0, reason=reason)
             case GiveUp(reason, "dead"):

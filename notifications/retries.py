@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from notifications.message import Outcome, Verdict
@@ -51,6 +51,7 @@ class Again:
     """Try again `after` seconds."""
 
     after: float
+    reason: str = field(default="", compare=False)  # what failed, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def decide(
         return GiveUp(
             reason=f"would expire before the next attempt: {_say(outcome)}", state="expired"
         )
-    return Again(after=after)
+    return Again(after=after, reason=_say(outcome))
 
 
 def _say(outcome: Outcome) -> str:

@@ -324,7 +324,7 @@ def _judge(row: Task, function: TaskFunction, outcome: Outcome) -> Settlement:
         outcome, attempt=row.attempts + 1, policy=policy.with_overrides(row.policy_changes)
     )
     if isinstance(decision, Again):
-        return Settlement(row, State.PENDING, after=decision.after, reason=outcome.text)
+        return Settlement(row, State.PENDING, after=decision.after, reason=decision.reason)
     assert isinstance(decision, GiveUp)
     draft = DeadLetterDraft(decision.reason, outcome.error, outcome.code, outcome.traceback)
     return Settlement(row, State.DEAD, reason=decision.reason, dead=draft)
