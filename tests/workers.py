@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -154,11 +155,27 @@ class WorkerProcess(CommandProcess):
 
     @property
     def clock(self) -> int:
-        """The process id of its clock: the child that is in its own process group.
+        """The process id of its clock; 0 while there is none."""
+        self._remember_family()
+        return clock_of(self.pid)
 
-        Horses have groups of their own.
-        """
-        return next((pid for pid in self.children() if os.getpgid(pid) == self.pid), 0)
+
+def clock_of(worker: int) -> int:
+    """The process id of a worker's clock; 0 while there is none.
+
+    It is the child that was forked and not executed (imports may run small programs), in the
+    worker's own process group (horses have groups of their own).
+    """
+    try:
+        parent = psutil.Process(worker)
+        command, group = parent.cmdline(), os.getpgid(worker)
+        for child in parent.children():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if child.cmdline() == command and os.getpgid(child.pid) == group:
+                    return child.pid
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        pass
+    return 0
 
 
 def is_alive(pid: int) -> bool:

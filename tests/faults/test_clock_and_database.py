@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
-import psutil
 import pytest
 
 from tests.faults.conftest import WINDOW
 from tests.faults.world import World
+from tests.workers import clock_of
 
 
 def check(world: World, *, doubled: int = 0, seconds: float = 60) -> None:
@@ -34,9 +36,8 @@ def test_retries_fire_without_any_scheduler_of_rqs(world: World) -> None:
 
 def test_a_killed_clock_is_replaced(world: World) -> None:
     worker = world.worker()
-    world.wait(lambda: bool(psutil.Process(worker.pid).children()))
-    [clock] = psutil.Process(worker.pid).children()
-    clock.kill()
+    world.wait(lambda: clock_of(worker.pid) != 0)
+    os.kill(clock_of(worker.pid), signal.SIGKILL)
     with world.redis.connect() as redis:
         world.place(3)
         redis.flushall()  # whatever rang is gone: only a clock can ring now
