@@ -43,3 +43,23 @@ class WrongState(NotificationsError, ValueError):
 
 class TaskTimeout(NotificationsError, TimeoutError):
     """Raised inside a task that runs longer than its timeout."""
+
+
+class CallbackError(NotificationsError):
+    """A provider's callback that changes nothing."""
+
+
+class Forged(CallbackError):
+    """Its signature is missing or wrong."""
+
+
+class NotConfigured(CallbackError):
+    """No secret is set to check its signature with."""
+
+
+class BadCallback(CallbackError):
+    """Its signature is right, and its content is not understood."""
+
+
+class NoCallbacks(CallbackError):
+    """The provider sends none."""

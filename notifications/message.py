@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -66,3 +67,32 @@ class Outcome:
     @property
     def accepted(self) -> bool:
         return self.verdict is Verdict.ACCEPTED
+
+
+class Fate(StrEnum):
+    """What a provider tells later about a message it took."""
+
+    SENT = "sent"  # it went on its way; no news beyond the acceptance
+    DEFERRED = "deferred"  # the receiving side wants it later; the provider goes on trying
+    DELIVERED = "delivered"
+    READ = "read"  # read, opened or clicked
+    BOUNCED = "bounced"  # the address does not take mail
+    COMPLAINED = "complained"  # reported as spam
+    OPTED_OUT = "opted_out"  # wants no more of these; says nothing about this message
+    FAILED = "failed"  # given up by the provider; `Report.outcome` tells what may be done next
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One thing a provider told about a message: the raw material of a receipt."""
+
+    fate: Fate
+    message_id: str  # the provider's, as in `Outcome.message_id`
+    key: str  # the same whenever the same report comes again, unique for the provider
+    at: datetime | None = None  # by the provider's clock, aware
+    notification_id: int | None = None  # if the provider hands back the id it was given
+    to: str = ""  # the address, where the report tells; never stored
+    code: str = ""
+    text: str = ""  # safe to store, as in `Outcome`
+    outcome: Outcome | None = None  # of FAILED: as if the call had been answered so
+    suppress: bool = False  # never write to this address again

@@ -6,12 +6,14 @@ connection, used by one thread). The least a new provider needs is `Session.send
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.core.checks import CheckMessage
 
-from notifications.message import Outcome, Verdict
+from notifications.errors import NoCallbacks
+from notifications.message import Outcome, Report, Verdict
 
 M = TypeVar("M")
 
@@ -52,6 +54,17 @@ class Session(Generic[M]):
         """Say goodbye and close. Never raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A request that says it comes from a provider."""
+
+    method: str  # "GET" or "POST"
+    url: str  # absolute, as the provider knows it
+    headers: Mapping[str, str]  # names in lower case
+    query: Mapping[str, str]
+    body: bytes
+
+
 class Provider(Generic[M]):
     """One entry of NOTIFICATIONS["PROVIDERS"]; built once a process, shared by its threads."""
 
@@ -69,6 +82,14 @@ class Provider(Generic[M]):
     def judge(self, error: Exception) -> Outcome:
         """The outcome that an exception from `connect` or `send` stands for."""
         return Outcome(Verdict.UNKNOWN, error=type(error).__qualname__, theirs=False)
+
+    def receive(self, callback: Callback) -> Sequence[Report] | str:
+        """The reports in a callback, or the text of the answer to a handshake.
+
+        Raises Forged (the signature is wrong), NotConfigured (no secret to check it with),
+        BadCallback (signed, but not understood) and NoCallbacks (this provider sends none).
+        """
+        raise NoCallbacks(f"The provider {self.name!r} takes no callbacks.")
 
     def check(self) -> list[CheckMessage]:
         """System check messages about its options."""
