@@ -18,7 +18,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, router
 from django.db.models.functions import Now
 
-from notifications import conf, contents, rings
+from notifications import conf, contents, inserts, rings
 from notifications.errors import InvalidAddress, InvalidMessage
 from notifications.kinds import Kind
 from notifications.message import Attachment
@@ -312,15 +312,15 @@ def _insert(rows: list[Notification]) -> list[Notification]:
     if any(row.key is not None for row in rows):
         rows = [_insert_once(row, using) for row in rows]
     else:
-        Notification.objects.using(using).bulk_create(rows)
+        inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
         rings.ring_on_commit(queue, using)
     return rows
 
 
 def _insert_once(row: Notification, using: str) -> Notification:
-    known = Notification.objects.using(using)
-    known.bulk_create([row], ignore_conflicts=row.key is not None)
     if row.key is None:
+        inserts.insert([row], using=using)
         return row
-    return known.get(channel=row.channel, key=row.key)
+    inserts.insert([row], using=using, ignore_conflicts=True)
+    return Notification.objects.using(using).get(channel=row.channel, key=row.key)

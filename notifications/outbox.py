@@ -24,7 +24,7 @@ from django.db import connections, router, transaction
 from django.db.models import F, Model, Q, QuerySet
 from django.db.models.functions import Now
 
-from notifications import conf, holds
+from notifications import conf, holds, inserts
 from notifications.models import Attempt, DeadLetter, Notification, Priority, State, Task, Work
 from notifications.models.work import may_move
 
@@ -174,7 +174,7 @@ def release(rows: Sequence[W], *, after: float = 0.0, reason: str = "") -> None:
         )
 
 
-def settle(settlements: Sequence[Settlement], attempts: Iterable[Attempt] = ()) -> int:
+def settle(settlements: Sequence[Settlement], attempts: Sequence[Attempt] = ()) -> int:
     """Write outcomes and attempts in one transaction; how many settlements took effect.
 
     Whoever lost its row to another worker stops quietly here; its attempts are written anyway.
@@ -187,7 +187,7 @@ def settle(settlements: Sequence[Settlement], attempts: Iterable[Attempt] = ()) 
             settled += updated
             if updated and group[0].dead is not None:
                 _bury(group[0], group[0].dead).save(using=using, force_insert=True)
-        Attempt.objects.using(using).bulk_create(attempts)
+        inserts.insert(attempts, using=using, filled=False)
     return settled
 
 

@@ -29,7 +29,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, holds, outbox, rings
+from notifications import conf, holds, inserts, outbox, rings
 from notifications.errors import InvalidPayload, OutsideTransaction, UnknownTask
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Priority, Schedule, State, Task
@@ -191,7 +191,7 @@ def insert(rows: list[Task]) -> list[Task]:
     if any(row.key is not None for row in rows):
         rows = [_insert_once(row, using) for row in rows]
     else:
-        Task.objects.using(using).bulk_create(rows)
+        inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
         rings.ring_on_commit(queue, using)
     return rows
@@ -248,11 +248,11 @@ def require_transaction(using: str) -> None:
 
 
 def _insert_once(row: Task, using: str) -> Task:
-    rows = Task.objects.using(using)
-    rows.bulk_create([row], ignore_conflicts=row.key is not None)
     if row.key is None:
+        inserts.insert([row], using=using)
         return row
-    return rows.get(name=row.name, key=row.key)
+    inserts.insert([row], using=using, ignore_conflicts=True)
+    return Task.objects.using(using).get(name=row.name, key=row.key)
 
 
 def _run(row: Task) -> None:

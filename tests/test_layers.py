@@ -20,8 +20,8 @@ FLOW = {
     "rates", "receipts", "recipients", "rings", "senders", "service", "tasks",
 }  # fmt: skip
 WORDS = {
-    "channels", "conf", "connections", "contents", "errors", "kinds", "message", "models",
-    "muting", "providers", "redaction", "retries", "templatetags", "timelimits",
+    "channels", "conf", "connections", "contents", "errors", "inserts", "kinds", "message",
+    "models", "muting", "providers", "redaction", "retries", "templatetags", "timelimits",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 
