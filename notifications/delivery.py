@@ -15,23 +15,21 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
 from notifications import conf, holds, outbox, rates, rings
-from notifications.errors import UnknownKind
-from notifications.kinds import Kind, get_kind
+from notifications.composition import Composed, compose
+from notifications.judgement import judge, record
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Hold, Notification, State
-from notifications.outbox import DeadLetterDraft, Settlement
+from notifications.outbox import Settlement
 from notifications.providers.base import Provider
-from notifications.recipients import permitted
-from notifications.redaction import describe, safe_traceback
-from notifications.retries import Again, GiveUp, Wait, decide
+from notifications.retries import Wait, decide
 from notifications.senders import Call, Result, Senders
+from notifications.sieve import sift
 
 logger = logging.getLogger("notifications.delivery")
 
@@ -39,12 +37,6 @@ FLUSH_ROWS = 25  # outcomes settled in one transaction ...
 FLUSH_SECONDS = 0.1  # ... or those of this time, whichever comes first
 RETURN_SECONDS = 30.0  # when a row this process does not understand is offered again
 RETRY_DATABASE = 0.5  # seconds between tries to settle while the database is away
-
-
-@dataclass(eq=False, slots=True)
-class _Composed:
-    row: Notification
-    message: Any
 
 
 class Delivery:
@@ -66,7 +58,7 @@ class Delivery:
         self._senders: dict[str, Senders] = {}
         self._claimed: deque[Notification] = deque()
         self._suspects: deque[Notification] = deque()  # lost a lease before; sent alone
-        self._composed: deque[_Composed] = deque()
+        self._composed: deque[Composed] = deque()
         self._flying: dict[int, Notification] = {}
         self._settlements: list[Settlement] = []
         self._attempts: list[Attempt] = []
@@ -124,9 +116,11 @@ class Delivery:
         call, outcome = result.call, result.outcome
         row = call.row
         self.handed += 1
-        self._note(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
+        self._attempts.append(
+            record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
+        )
         if outcome.accepted:
-            self._land(row, Settlement(row, State.SENT))
+            self._land(Settlement(row, State.SENT))
             return
         logger.info(
             "notification %s: %s by %s: %s %s",
@@ -136,9 +130,9 @@ class Delivery:
             self._refused[call.provider.name] = outcome
         following = self._following(call.provider)
         if outcome.theirs and outcome.verdict is not Verdict.UNKNOWN and following is not None:
-            self._submit(_Composed(row, call.message), following)
+            self._submit(Composed(row, call.message), following)
             return
-        self._land(row, self._judge(row, outcome))
+        self._land(judge(row, outcome))
 
     def close(self) -> None:
         """Close the connections and give back what was not started."""
@@ -195,52 +189,19 @@ class Delivery:
         return int(min(conf.get("CLAIM"), max(4 * self.channel.concurrency, 2 * self._speed)))
 
     def _sift(self, rows: Sequence[Notification]) -> None:
-        """Settle what must not be sent, and set aside what must be sent alone."""
-        strange: list[Notification] = []
-        for row in rows:
-            claimed_at = row.due_at.timestamp() - conf.get("LEASE")  # the database's time
-            if row.started:
-                self._lapse(row)
-            elif row.expires_at is not None and row.expires_at.timestamp() <= claimed_at:
-                self._land(row, Settlement(row, State.EXPIRED, False, reason="too late to be sent"))
-            elif self._is_stale(row, claimed_at):
-                self._park(row)
-            elif row.kind and not _is_known(row.kind):
-                strange.append(row)
-            elif (address := permitted(row.channel, row.to)) is None:
-                reason = (
-                    f"NOTIFICATIONS['RECIPIENTS'] does not allow this address in the "
-                    f"{conf.environment()!r} environment"
-                )
-                self._land(row, Settlement(row, State.SUPPRESSED, False, reason=reason))
-            else:
-                row.to = address
-                (self._suspects if row.lapses else self._claimed).append(row)
-        if strange:
-            names = ", ".join(sorted({row.kind for row in strange}))
+        sifted = sift(rows)
+        self._claimed += sifted.fit
+        self._suspects += sifted.suspects
+        self._attempts += sifted.attempts
+        for settlement in sifted.settlements:
+            self._land(settlement)
+        queue = self.channel.queue
+        if sifted.stale:
+            holds.hold(Hold.Scope.BACKLOG, queue, reason=sifted.stale, cause=Hold.Cause.AGE)
+        if sifted.strange:
+            names = ", ".join(sorted({row.kind for row in sifted.strange}))
             logger.warning("no kind named %s here: given back for a newer worker", names)
-            outbox.release(strange, after=RETURN_SECONDS, reason="kind unknown to a worker")
-
-    def _lapse(self, row: Notification) -> None:
-        """The former worker died after starting the row: the provider may have it."""
-        outcome = Outcome(
-            Verdict.UNKNOWN, code="lease_lost", text="its worker died while sending it"
-        )
-        self._note(row, outcome, provider="", milliseconds=0)
-        settlement = self._judge(row, outcome)
-        after = 0.0 if settlement.state is State.PENDING else settlement.after
-        self._land(row, replace(settlement, after=after, lapsed=True))
-
-    def _is_stale(self, row: Notification, now: float) -> bool:
-        age = conf.get("BACKLOG_AGE")
-        if age is None or row.attempts:
-            return False
-        return now - row.wanted_at.timestamp() > conf.parse_duration(age).total_seconds()
-
-    def _park(self, row: Notification) -> None:
-        reason = f"older than {conf.get('BACKLOG_AGE')}: waits for a person"
-        holds.hold(Hold.Scope.BACKLOG, self.channel.queue, reason=reason, cause=Hold.Cause.AGE)
-        self._land(row, Settlement(row, State.PENDING, False, after=None, reason=reason))
+            outbox.release(sifted.strange, after=RETURN_SECONDS, reason="kind unknown to a worker")
 
     # -- compose ----------------------------------------------------------------------------
 
@@ -259,60 +220,15 @@ class Delivery:
             room = self.window - len(self._flying) - len(self._composed)
             count = min(FLUSH_ROWS, room, len(self._claimed))
             batch = [self._claimed.popleft() for _ in range(count)]
-        for row, context in self._contexts(batch):
-            try:
-                kind = get_kind(row.kind) if row.kind else None
-                message = self.channel.channel.compose(row, kind, context)
-            except Exception as error:
-                self._refuse(row, error)
-            else:
-                self._composed.append(_Composed(row, message))
-
-    def _contexts(self, batch: Sequence[Notification]) -> list[tuple[Notification, Any]]:
-        """Each row with its template context, loaded for all rows of a kind at once."""
-        by_kind: dict[str, list[Notification]] = {}
-        for row in batch:
-            by_kind.setdefault(row.kind, []).append(row)
-        prepared: list[tuple[Notification, Any]] = []
-        for name, rows in by_kind.items():
-            if not name:
-                prepared += [(row, row.context) for row in rows]
-                continue
-            try:
-                prepared += zip(rows, get_kind(name).prepare(rows), strict=True)
-            except (OperationalError, InterfaceError):
-                self._claimed.extendleft(reversed(batch))
-                raise
-            except Exception as error:
-                prepared += self._contexts_one_by_one(get_kind(name), rows, error)
-        return prepared
-
-    def _contexts_one_by_one(
-        self, kind: type[Kind], rows: Sequence[Notification], error: Exception
-    ) -> list[tuple[Notification, Any]]:
-        """One bad row must not take its neighbours along."""
-        if len(rows) == 1:
-            self._refuse(rows[0], error)
-            return []
-        prepared: list[tuple[Notification, Any]] = []
-        for row in rows:
-            try:
-                prepared += zip([row], kind.prepare([row]), strict=True)
-            except Exception as own:
-                self._refuse(row, own)
-        return prepared
-
-    def _refuse(self, row: Notification, error: Exception) -> None:
-        """Our own code failed to make the message: a deploy may mend it before the last try."""
-        logger.warning("notification %s: cannot compose: %s", row.pk, describe(error))
-        outcome = Outcome(
-            Verdict.LATER,
-            text=describe(error),
-            error=type(error).__qualname__,
-            traceback=safe_traceback(error),
-        )
-        self._note(row, outcome, provider="", milliseconds=0)
-        self._land(row, self._judge(row, outcome))
+        try:
+            composition = compose(batch, self.channel.channel)
+        except (OperationalError, InterfaceError):
+            self._claimed.extendleft(reversed(batch))
+            raise
+        self._composed += composition.composed
+        for row, outcome in composition.refused:
+            self._attempts.append(record(row, outcome))
+            self._land(judge(row, outcome))
 
     # -- hand over and settle ---------------------------------------------------------------
 
@@ -349,15 +265,15 @@ class Delivery:
             if composed.row.pk in ours:
                 self._send(composed)
 
-    def _send(self, composed: _Composed) -> None:
+    def _send(self, composed: Composed) -> None:
         self._flying[composed.row.pk] = composed.row
         provider = self._following(None)
         if provider is None:  # held since it was claimed
-            self._land(composed.row, Settlement(composed.row, State.PENDING, False, after=0.0))
+            self._land(Settlement(composed.row, State.PENDING, False, after=0.0))
             return
         self._submit(composed, provider)
 
-    def _submit(self, composed: _Composed, provider: Provider[Any]) -> None:
+    def _submit(self, composed: Composed, provider: Provider[Any]) -> None:
         senders = self._senders.get(provider.name)
         if senders is None:
             senders = self._senders[provider.name] = Senders(
@@ -372,30 +288,6 @@ class Delivery:
         first = 0 if after is None else chain.index(after) + 1
         return next((each for each in chain[first:] if each.name not in closed), None)
 
-    def _judge(self, row: Notification, outcome: Outcome) -> Settlement:
-        kind = get_kind(row.kind) if row.kind and _is_known(row.kind) else None
-        policy = (kind and kind.retry) or conf.retry_policy()
-        expires_in = None
-        if row.expires_at is not None:
-            expires_in = (row.expires_at - row.due_at).total_seconds() + conf.get("LEASE")
-        decision = decide(
-            outcome,
-            attempt=row.attempts + 1,
-            policy=policy.with_overrides(row.policy_changes),
-            expires_in=expires_in,
-            at_most_once=bool(kind and kind.at_most_once),
-        )
-        match decision:
-            case Again(after, reason):
-                return Settlement(row, State.PENDING, after=after, reason=reason)
-            case Wait(reason, _):
-                return Settlement(row, State.PENDING, False, after=0.0, reason=reason)
-            case GiveUp(reason, "dead"):
-                draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
-                return Settlement(row, State.DEAD, reason=reason, dead=draft)
-            case GiveUp(reason, state):
-                return Settlement(row, State(state), reason=reason)
-
     def _hold(self, provider: str, outcome: Outcome) -> None:
         decision = decide(outcome, attempt=1, policy=conf.retry_policy())
         assert isinstance(decision, Wait)
@@ -407,29 +299,13 @@ class Delivery:
             seconds=decision.seconds,
         )
 
-    def _land(self, row: Notification, settlement: Settlement) -> None:
-        self._flying.pop(row.pk, None)
+    def _land(self, settlement: Settlement) -> None:
+        self._flying.pop(settlement.row.pk, None)
         if not self._settlements:
             self._oldest = time.monotonic()
         self._settlements.append(settlement)
         if settlement.after == 0.0:
             self.dry = False  # due again at once
-
-    def _note(
-        self, row: Notification, outcome: Outcome, *, provider: str, milliseconds: int
-    ) -> None:
-        self._attempts.append(
-            Attempt(
-                notification_id=row.pk,
-                number=row.attempts + 1,
-                provider=provider,
-                outcome=str(outcome.verdict),
-                code=outcome.code[:32],
-                text=outcome.text[:500],
-                message_id=outcome.message_id[:200],
-                milliseconds=milliseconds,
-            )
-        )
 
     def _give_back(self) -> None:
         rows = [*self._claimed, *self._suspects, *(each.row for each in self._composed)]
@@ -449,11 +325,3 @@ class Delivery:
             for rows in (self._claimed, self._suspects, self._composed, self._settlements):
                 rows.clear()
             self._attempts.clear()
-
-
-def _is_known(kind: str) -> bool:
-    try:
-        get_kind(kind)
-    except UnknownKind:
-        return False
-    return True

@@ -16,8 +16,9 @@ DOORS = {
     "webhooks", "worker",
 }  # fmt: skip
 FLOW = {
-    "clock", "delivery", "dispatch", "events", "holds", "operations", "outbox", "previews",
-    "rates", "receipts", "recipients", "rings", "senders", "service", "tasks",
+    "clock", "composition", "delivery", "dispatch", "events", "holds", "judgement", "operations",
+    "outbox", "previews", "rates", "receipts", "recipients", "rings", "senders", "service", "sieve",
+    "tasks",
 }  # fmt: skip
 WORDS = {
     "channels", "conf", "connections", "contents", "errors", "inserts", "kinds", "message",

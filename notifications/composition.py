@@ -1,0 +1,81 @@
+"""Rows become messages: contexts are loaded for all rows of a kind at once, then rendered.
+
+One bad row must not take its neighbours along: each failure is its own row's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+
+from notifications.channels.base import Channel
+from notifications.kinds import Kind, get_kind
+from notifications.message import Outcome, Verdict
+from notifications.models import Notification
+from notifications.redaction import describe, safe_traceback
+
+logger = logging.getLogger("notifications.composition")
+
+
+@dataclass(eq=False, slots=True)
+class Composed:
+    """A row and the message that goes out for it."""
+
+    row: Notification
+    message: Any
+
+
+@dataclass(slots=True)
+class Composition:
+    """What became of a batch of rows."""
+
+    composed: list[Composed] = field(default_factory=list)
+    refused: list[tuple[Notification, Outcome]] = field(default_factory=list)
+
+    def refuse(self, row: Notification, error: Exception) -> None:
+        """Our own code failed to make the message: a deploy may mend it before the last try."""
+        logger.warning("notification %s: cannot compose: %s", row.pk, describe(error))
+        outcome = Outcome(
+            Verdict.LATER,
+            text=describe(error),
+            error=type(error).__qualname__,
+            traceback=safe_traceback(error),
+        )
+        self.refused.append((row, outcome))
+
+
+def compose(batch: Sequence[Notification], channel: Channel) -> Composition:
+    """The messages of `batch`. Raises OperationalError and InterfaceError of a lost database."""
+    done = Composition()
+    by_kind: dict[str, list[Notification]] = {}
+    for row in batch:
+        by_kind.setdefault(row.kind, []).append(row)
+    for name, rows in by_kind.items():
+        kind = get_kind(name) if name else None
+        for row, context in _contexts(kind, rows, done):
+            try:
+                done.composed.append(Composed(row, channel.compose(row, kind, context)))
+            except Exception as error:
+                done.refuse(row, error)
+    return done
+
+
+def _contexts(
+    kind: type[Kind] | None, rows: Sequence[Notification], done: Composition
+) -> Iterable[tuple[Notification, Mapping[str, Any]]]:
+    """Each of `rows` with its template context."""
+    if kind is None:
+        return [(row, row.context) for row in rows]
+    try:
+        return list(zip(rows, kind.prepare(rows), strict=True))
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            done.refuse(rows[0], error)
+            return []
+        return [pair for row in rows for pair in _contexts(kind, [row], done)]

@@ -1,0 +1,61 @@
+"""What follows an outcome: its row's settlement and the attempt that is remembered."""
+
+from __future__ import annotations
+
+from notifications import conf
+from notifications.errors import UnknownKind
+from notifications.kinds import Kind, get_kind
+from notifications.message import Outcome
+from notifications.models import Attempt, Notification, State
+from notifications.outbox import DeadLetterDraft, Settlement
+from notifications.retries import Again, GiveUp, Wait, decide
+
+
+def judge(row: Notification, outcome: Outcome) -> Settlement:
+    """Where a claimed row goes after an attempt that was not accepted."""
+    kind = find_kind(row.kind)
+    policy = (kind and kind.retry) or conf.retry_policy()
+    expires_in = None
+    if row.expires_at is not None:
+        expires_in = (row.expires_at - row.due_at).total_seconds() + conf.get("LEASE")
+    decision = decide(
+        outcome,
+        attempt=row.attempts + 1,
+        policy=policy.with_overrides(row.policy_changes),
+        expires_in=expires_in,
+        at_most_once=bool(kind and kind.at_most_once),
+    )
+    match decision:
+        case Again(after, reason):
+            return Settlement(row, State.PENDING, after=after, reason=reason)
+        case Wait(reason, _):
+            return Settlement(row, State.PENDING, False, after=0.0, reason=reason)
+        case GiveUp(reason, "dead"):
+            draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
+            return Settlement(row, State.DEAD, reason=reason, dead=draft)
+        case GiveUp(reason, state):
+            return Settlement(row, State(state), reason=reason)
+
+
+def record(
+    row: Notification, outcome: Outcome, *, provider: str = "", milliseconds: int = 0
+) -> Attempt:
+    """The attempt to be written for an outcome; `provider` is empty if none was called."""
+    return Attempt(
+        notification_id=row.pk,
+        number=row.attempts + 1,
+        provider=provider,
+        outcome=str(outcome.verdict),
+        code=outcome.code[:32],
+        text=outcome.text[:500],
+        message_id=outcome.message_id[:200],
+        milliseconds=milliseconds,
+    )
+
+
+def find_kind(name: str) -> type[Kind] | None:
+    """The kind called `name`; None for no name and for one unknown in this process."""
+    try:
+        return get_kind(name) if name else None
+    except UnknownKind:
+        return None
