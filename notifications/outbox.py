@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from django.db import connections, router, transaction
-from django.db.models import F, Model, Q, QuerySet
+from django.db.models import F, Model, Q
 from django.db.models.functions import Now
 
 from notifications import conf, holds, inserts
@@ -67,12 +67,11 @@ def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None)
     connection = connections[using]
     sql = _CLAIM[connection.vendor]
     held = list(holds.current().kinds) if model is Notification else []
-    but = f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
     table = connection.ops.quote_name(model._meta.db_table)
     columns = ", ".join(
         connection.ops.quote_name(str(field.column)) for field in model._meta.concrete_fields
     )
-    sql = sql.format(table=table, but=but, columns=columns)
+    sql = sql.format(table=table, but=_but(held), columns=columns)
     params = _CLAIM_PARAMS[connection.vendor](
         token=uuid.uuid4(), queue=queue, limit=limit, lease=seconds, held=held
     )
@@ -197,20 +196,57 @@ def transaction_of(model: type[Model]) -> AbstractContextManager[None]:
 
 
 def due_queues(queues: Collection[str]) -> list[str]:
-    """Those of `queues` that have a due row and are not held."""
+    """Those of `queues` that have a due row and are not held, in their order."""
     known = holds.current()
-    return [name for name in queues if not known.stops(name) and has_due(name)]
+    open_ones = [name for name in queues if not known.stops(name)]
+    due: set[str] = set()
+    for model in (Notification, Task):
+        due |= _due(model, [name for name in open_ones if _model_of(name) is model])
+    return [name for name in open_ones if name in due]
 
 
 def has_due(queue: str) -> bool:
-    """Whether a row of `queue` is due now, by one look at the claim index for each priority."""
-    waiting = {"queue": queue, "state": State.PENDING, "due_at__lte": Now()}
-    due: QuerySet[Any]
-    if conf.channel_of_queue(queue) is None:
-        due = Task.objects.filter(**waiting)
-    else:
-        due = Notification.objects.filter(**waiting).exclude(kind__in=holds.current().kinds)
-    return any(due.filter(priority=priority).exists() for priority in Priority.values)
+    """Whether a row of `queue` is due now, held or not."""
+    return bool(_due(_model_of(queue), [queue]))
+
+
+def _model_of(queue: str) -> type[Notification | Task]:
+    return Task if conf.channel_of_queue(queue) is None else Notification
+
+
+def _due(model: type[Model], queues: Sequence[str]) -> set[str]:
+    """Those of `queues` with a due row of a kind that is not held."""
+    if not queues:
+        return set()
+    connection = connections[router.db_for_write(model)]
+    held = list(holds.current().kinds) if model is Notification else []
+    sql = _DUE.format(
+        names=", ".join(["(%s)"] * len(queues)),
+        table=connection.ops.quote_name(model._meta.db_table),
+        now=_NOW[connection.vendor],
+        but=_but(held),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*queues, *held * len(Priority)])
+        return {name for (name,) in cursor.fetchall()}
+
+
+def _but(held: Sequence[str]) -> str:
+    return f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
+
+
+# One look at the claim index for each queue and priority, for the same reason as the claim's.
+# (Not EXISTS: PostgreSQL may turn that into a hash of all due rows.)
+_DUE = "WITH asked (name) AS (VALUES {names}) SELECT asked.name FROM asked WHERE " + " OR ".join(
+    "(SELECT 1 FROM {table} AS work WHERE work.queue = asked.name AND work.state = 'pending'"
+    f" AND work.priority = {priority} AND work.due_at <= {{now}} {{but}} LIMIT 1) = 1"
+    for priority in Priority.values
+)
+
+_NOW = {
+    "postgresql": "statement_timestamp()",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
+}
 
 
 def fingerprint(name: str, error: str, code: str) -> str:
