@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from redis.exceptions import RedisError
 
-from notifications import conf, outbox, rings, tasks
+from notifications import alerts, conf, outbox, rings, tasks
 from notifications.connections import quick_redis
 
 logger = logging.getLogger("notifications.clock")
@@ -45,9 +45,11 @@ def tick(queues: Sequence[str]) -> list[str]:
 def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     """Tick until `stopping()`; never raises for a lost database or Redis."""
     pause = period = float(conf.get("CLOCK"))
+    messenger = alerts.Messenger()
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
+            messenger.step()
             tick(queues)
             pause = period
         except (DatabaseError, RedisError, OSError) as error:

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from notifications.breaker import BreakerPolicy
 from notifications.channels.base import Channel
 from notifications.errors import UnknownChannel
 from notifications.providers.base import Provider
@@ -49,6 +50,20 @@ DEFAULTS: dict[str, Any] = {
     },
     # Tries after the first, and the seconds before them; kinds, tasks and calls may differ.
     "RETRY": {"RETRIES": 3, "BACKOFF": "exponential", "BASE": 2.0, "JITTER": 0.1},
+    # When a provider is left alone: after FAILURES troubles in a row, for BASE seconds and twice as
+    # long after each vain probe, up to LONGEST. PATIENCE: seconds a message is kept through outages
+    # without losing attempts.
+    "BREAKER": {"FAILURES": 3, "BASE": 5.0, "LONGEST": 60.0, "PATIENCE": 86_400.0},
+    # How the administrators are told that something is broken, beside the log; never over the
+    # channel that broke. MAIL: the email backend that reaches settings.ADMINS past every queue.
+    # WEBHOOK: a URL that takes {"text": …}. CHANNELS: {"sms": ["+49…"]}. EVERY: at most once for
+    # each reason in this time.
+    "ALERTS": {
+        "MAIL": "django.core.mail.backends.smtp.EmailBackend",
+        "WEBHOOK": "",
+        "CHANNELS": {},
+        "EVERY": "1h",
+    },
     "LEASE": 30.0,  # seconds a claimed row belongs to its worker; a dead worker's rows go out then
     "CLAIM": 200,  # rows claimed at once, at most
     "SLICE": 5.0,  # seconds one RQ job serves its queues before it makes room
@@ -147,6 +162,11 @@ def retry_policy() -> RetryPolicy:
     return _parsed_retry()
 
 
+def breaker_policy() -> BreakerPolicy:
+    """When providers are left alone. Raises ImproperlyConfigured."""
+    return _parsed_breaker()
+
+
 def channels() -> Mapping[str, ChannelConf]:
     """Every configured channel by name."""
     return _parsed_channels()
@@ -201,6 +221,15 @@ def _parsed_retry() -> RetryPolicy:
 
 
 @cache
+def _parsed_breaker() -> BreakerPolicy:
+    raw = {**DEFAULTS["BREAKER"], **get("BREAKER")}
+    try:
+        return BreakerPolicy(**{name.lower(): value for name, value in raw.items()})
+    except (TypeError, ValueError) as error:
+        raise ImproperlyConfigured(f"NOTIFICATIONS['BREAKER']: {error}") from error
+
+
+@cache
 def _parsed_channels() -> dict[str, ChannelConf]:
     return {name: _parse_channel(name) for name in get("CHANNELS")}
 
@@ -242,6 +271,7 @@ def _build_provider(name: str, timeout: float) -> Provider[Any]:
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting in ("NOTIFICATIONS", "RQ_QUEUES", "DEBUG") or setting.startswith("EMAIL"):
         _parsed_retry.cache_clear()
+        _parsed_breaker.cache_clear()
         _parsed_channels.cache_clear()
 
 

@@ -21,13 +21,13 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connections, router
 
 from notifications import conf, holds, outbox, rates, rings
+from notifications.chain import Chain
 from notifications.composition import Composed, compose
 from notifications.judgement import judge, record
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Hold, Notification, State
 from notifications.outbox import Settlement
 from notifications.providers.base import Provider
-from notifications.retries import Wait, decide
 from notifications.senders import Call, Result, Senders
 from notifications.sieve import sift
 
@@ -36,6 +36,7 @@ logger = logging.getLogger("notifications.delivery")
 FLUSH_ROWS = 25  # outcomes settled in one transaction ...
 FLUSH_SECONDS = 0.1  # ... or those of this time, whichever comes first
 RETURN_SECONDS = 30.0  # when a row this process does not understand is offered again
+TEMPLATE_SECONDS = 300.0  # pause of a message without a kind whose template is held
 RETRY_DATABASE = 0.5  # seconds between tries to settle while the database is away
 
 
@@ -66,8 +67,8 @@ class Delivery:
         self._lease_end = 0.0  # monotonic; the lease of the earliest claim still held
         self._alone = False  # a suspect is under way, and nothing else may be
         self._began = time.monotonic()
-        self._held = holds.Holds()  # as of the last step
-        self._refused: dict[str, Outcome] = {}  # providers that refuse everything, not held yet
+        self._chain = Chain(channel)
+        self._troubled: list[tuple[Call, Outcome]] = []  # the last provider's failure: see _flush
         self._database_back_at = 0.0
 
     @property
@@ -90,6 +91,7 @@ class Delivery:
             or self._composed
             or self._flying
             or self._settlements
+            or self._troubled
             or self._attempts
         )
 
@@ -101,7 +103,8 @@ class Delivery:
         if time.monotonic() < self._database_back_at:
             return
         try:
-            self._held = holds.current()
+            self._chain.look()
+            self._recall()
             if claiming:
                 self._claim()
             elif releasing:
@@ -119,6 +122,7 @@ class Delivery:
         self._attempts.append(
             record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
         )
+        trouble = self._chain.hear(call.provider, outcome, kind=row.kind)
         if outcome.accepted:
             self._land(Settlement(row, State.SENT))
             return
@@ -126,13 +130,13 @@ class Delivery:
             "notification %s: %s by %s: %s %s",
             row.pk, outcome.verdict, call.provider.name, outcome.code, outcome.text,
         )  # fmt: skip
-        if outcome.verdict is Verdict.HOLD:
-            self._refused[call.provider.name] = outcome
-        following = self._following(call.provider)
+        following = self._chain.following(call.provider)
         if outcome.theirs and outcome.verdict is not Verdict.UNKNOWN and following is not None:
             self._submit(Composed(row, call.message), following)
-            return
-        self._land(judge(row, outcome))
+        elif trouble:
+            self._trouble(call, outcome)
+        else:
+            self._land(judge(row, outcome, pause=TEMPLATE_SECONDS))
 
     def close(self) -> None:
         """Close the connections and give back what was not started."""
@@ -149,15 +153,17 @@ class Delivery:
         if self._alone and self.busy:
             return
         self._alone = False
-        waiting = len(self._claimed) + len(self._composed)
-        if waiting > FLUSH_ROWS or self._suspects:
-            return
         queue = self.channel.queue
-        if self._held.stops(queue):
+        if self._chain.stopped:
             self._give_back()
             self.dry = True
             return
+        waiting = len(self._claimed) + len(self._composed)
+        if waiting > FLUSH_ROWS or self._suspects:
+            return
         limit = self._appetite() - waiting
+        if self._chain.down:  # a probe, and nothing beside it
+            limit = 0 if self.busy else 1
         if limit <= 0:
             return
         if self.channel.rate is not None:
@@ -208,7 +214,7 @@ class Delivery:
     def _compose(self) -> None:
         """Compose the next few rows; a suspect only when nothing else is under way."""
         if self._suspects and not (self._claimed or self._composed or self._flying):
-            if self._settlements:
+            if self._settlements or self._troubled:
                 return
             self._alone = True
             batch = [self._suspects.popleft()]
@@ -236,12 +242,16 @@ class Delivery:
         """Settle outcomes and start the next rows, in one transaction."""
         now = time.monotonic()
         # Nothing starts with less lease left than one call may take.
-        if self._composed and now + self.channel.timeout + 1.0 > self._lease_end:
+        if (self._composed or self._flying) and now + self.channel.timeout + 1.0 > self._lease_end:
             self._give_back()
+            for senders in self._senders.values():
+                for call in senders.recall():
+                    self._land(Settlement(call.row, State.PENDING, False, after=0.0))
         room = self.window - len(self._flying)
         nexts = [self._composed[i] for i in range(min(FLUSH_ROWS, room, len(self._composed)))]
-        outcomes_due = self._settlements and (
-            len(self._settlements) >= FLUSH_ROWS
+        outcomes = len(self._settlements) + len(self._troubled)
+        outcomes_due = outcomes and (
+            outcomes >= FLUSH_ROWS
             or now - self._oldest >= FLUSH_SECONDS
             or not (self._flying or nexts)
         )
@@ -253,21 +263,31 @@ class Delivery:
         if not (outcomes_due or starts_due or (self._attempts and not self._flying)):
             return
         with outbox.transaction_of(Notification):
-            for name, outcome in self._refused.items():
-                self._hold(name, outcome)
             if self._settlements or self._attempts:
                 outbox.settle(self._settlements, self._attempts)
+            if news := self._chain.has_news:
+                self._chain.settle()
+            if self._troubled:
+                outbox.settle([self._judge(call, outcome) for call, outcome in self._troubled])
             ours = {row.pk for row in outbox.start([each.row for each in nexts])}
-        self._refused.clear()
         self._settlements, self._attempts = [], []
+        if self._troubled:
+            self._troubled, self.dry = [], False
+        if news:
+            self._chain.settled()
         for composed in nexts:
-            self._composed.popleft()
             if composed.row.pk in ours:
                 self._send(composed)
+            self._composed.popleft()
+
+    def _judge(self, call: Call, outcome: Outcome) -> Settlement:
+        """What follows trouble, now that it is known whether any provider is left."""
+        pause = self._chain.pause_of_probe(call.provider)
+        return judge(call.row, outcome, held=self._chain.down, pause=pause)
 
     def _send(self, composed: Composed) -> None:
+        provider = self._chain.first()
         self._flying[composed.row.pk] = composed.row
-        provider = self._following(None)
         if provider is None:  # held since it was claimed
             self._land(Settlement(composed.row, State.PENDING, False, after=0.0))
             return
@@ -281,27 +301,27 @@ class Delivery:
             )
         senders.submit(Call(self, composed.row, composed.message, provider))
 
-    def _following(self, after: Provider[Any] | None) -> Provider[Any] | None:
-        """The next provider of the chain that is not held."""
-        closed = {*self._held.providers, *self._refused}
-        chain = self.channel.providers
-        first = 0 if after is None else chain.index(after) + 1
-        return next((each for each in chain[first:] if each.name not in closed), None)
+    def _recall(self) -> None:
+        """Take back what waits for a provider that is held by now."""
+        for senders in self._senders.values():
+            if not self._chain.is_closed(senders.provider):
+                continue
+            following = self._chain.following(senders.provider)
+            for call in senders.recall():
+                if following is None:
+                    self._land(Settlement(call.row, State.PENDING, False, after=0.0))
+                else:
+                    self._submit(Composed(call.row, call.message), following)
 
-    def _hold(self, provider: str, outcome: Outcome) -> None:
-        decision = decide(outcome, attempt=1, policy=conf.retry_policy())
-        assert isinstance(decision, Wait)
-        holds.hold(
-            Hold.Scope.PROVIDER,
-            provider,
-            reason=decision.reason,
-            cause=Hold.Cause.PROVIDER,
-            seconds=decision.seconds,
-        )
+    def _trouble(self, call: Call, outcome: Outcome) -> None:
+        self._flying.pop(call.row.pk, None)
+        if not (self._settlements or self._troubled):
+            self._oldest = time.monotonic()
+        self._troubled.append((call, outcome))
 
     def _land(self, settlement: Settlement) -> None:
         self._flying.pop(settlement.row.pk, None)
-        if not self._settlements:
+        if not (self._settlements or self._troubled):
             self._oldest = time.monotonic()
         self._settlements.append(settlement)
         if settlement.after == 0.0:
@@ -324,4 +344,5 @@ class Delivery:
         if now > self._lease_end:  # others have these rows now
             for rows in (self._claimed, self._suspects, self._composed, self._settlements):
                 rows.clear()
+            self._troubled.clear()
             self._attempts.clear()

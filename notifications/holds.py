@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import router
-from django.db.models import Q, Value
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from notifications import conf
@@ -27,7 +27,9 @@ class Holds:
     everything: str | None = None
     queues: dict[str, str] = field(default_factory=dict)
     providers: dict[str, str] = field(default_factory=dict)
+    half_open: dict[str, str] = field(default_factory=dict)  # providers that may be probed
     kinds: dict[str, str] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)  # of a kind on a channel: see below
 
     def stops(self, queue: str) -> str | None:
         """Why nothing of `queue` may be claimed, or None."""
@@ -40,6 +42,20 @@ class Holds:
             return None
         reasons = [self.providers.get(provider.name) for provider in channel.providers]
         return None if None in reasons else f"all providers are held: {reasons[0]}"
+
+    def kinds_of(self, queue: str) -> list[str]:
+        """The kinds that must not be claimed from `queue`."""
+        if not self.templates:
+            return list(self.kinds)
+        channel = conf.channel_of_queue(queue)
+        prefix = template_of(channel.name, "") if channel else "-"
+        held = [name.removeprefix(prefix) for name in self.templates if name.startswith(prefix)]
+        return [*self.kinds, *held]
+
+
+def template_of(channel: str, kind: str) -> str:
+    """The name of a hold on what messages of `kind` on `channel` are made from."""
+    return f"{channel}/{kind}"
 
 
 _known: tuple[float, Holds] | None = None
@@ -71,7 +87,9 @@ def hold(
 ) -> None:
     """Hold something, for `seconds` or until it is lifted. A second call changes the first."""
     until = None if seconds is None else Now() + timedelta(seconds=seconds)
-    fields: dict[str, Any] = {"reason": reason[:300], "cause": cause, "until": until, "by": by}
+    fields: dict[str, Any] = {
+        "reason": reason[:300], "cause": cause, "until": until, "by": by, "probes": 0,
+    }  # fmt: skip
     held = Hold.objects.filter(scope=scope, name=name, lifted_at=None)
     if not held.update(**fields):
         Hold.objects.bulk_create([Hold(scope=scope, name=name, **fields)], ignore_conflicts=True)
@@ -86,6 +104,65 @@ def lift(scope: str, name: str = "") -> bool:
         logger.warning("lifted the hold on %s %s", scope, name)
     forget()
     return bool(lifted)
+
+
+# -- a provider's own: opened by trouble, half open when their time is over --------------------
+
+
+def trip(provider: str, *, reason: str, cause: str, seconds: float) -> None:
+    """Leave a provider alone for `seconds`, unless it is held already."""
+    _of(provider).filter(until__lte=Now(), cause=Hold.Cause.PERSON).update(lifted_at=F("until"))
+    if _of(provider).exists():
+        return
+    held = Hold(
+        scope=Hold.Scope.PROVIDER,
+        name=provider,
+        reason=reason[:300],
+        cause=cause,
+        until=Now() + timedelta(seconds=seconds),
+    )
+    Hold.objects.bulk_create([held], ignore_conflicts=True)  # another worker may be quicker
+    logger.warning("held provider %s for %.0f s: %s", provider, seconds, reason)
+    forget()
+
+
+def probe(provider: str, *, seconds: float) -> bool:
+    """Ask to try a half-open provider with one message; nobody else may for `seconds`."""
+    won = _of(provider).filter(until__lte=Now()).exclude(cause=Hold.Cause.PERSON)
+    forget()
+    return bool(won.update(until=Now() + timedelta(seconds=seconds)))
+
+
+def count_probes(provider: str) -> int:
+    """How often a held provider was tried in vain."""
+    return _of(provider).values_list("probes", flat=True).first() or 0
+
+
+def reopen(provider: str, *, reason: str, cause: str, seconds: float) -> None:
+    """Leave a provider alone again, after a probe in vain."""
+    _of(provider).exclude(cause=Hold.Cause.PERSON).update(
+        reason=reason[:300],
+        cause=cause,
+        until=Now() + timedelta(seconds=seconds),
+        probes=F("probes") + 1,
+    )
+    logger.warning("probed %s in vain, held for %.0f s: %s", provider, seconds, reason)
+    forget()
+
+
+def mend(provider: str) -> None:
+    """A message got through: the provider is used as before. A person's hold stays."""
+    mended = _of(provider).exclude(cause=Hold.Cause.PERSON).update(lifted_at=Now())
+    if mended:
+        logger.warning("provider %s works again", provider)
+    forget()
+
+
+def _of(provider: str) -> QuerySet[Hold]:
+    return Hold.objects.filter(scope=Hold.Scope.PROVIDER, name=provider, lifted_at=None)
+
+
+# ----------------------------------------------------------------------------------------------
 
 
 def stamp(using: str | None = None) -> str:
@@ -103,13 +180,17 @@ def stamp(using: str | None = None) -> str:
 
 def _look() -> Holds:
     using = router.db_for_read(Hold)
+    half_open = Q(scope=Hold.Scope.PROVIDER, until__lte=Now()) & ~Q(cause=Hold.Cause.PERSON)
     opened = (
         Hold.objects.using(using)
-        .filter(Q(until=None) | Q(until__gt=Now()), lifted_at=None)
-        .values_list("scope", "name", "reason")
+        .filter(Q(until=None) | Q(until__gt=Now()) | half_open, lifted_at=None)
+        .annotate(what=Case(When(half_open, then=Value("half_open")), default=F("scope")))
+        .values_list("what", "name", "reason")
     )
     stamped = Stamp.objects.using(using).values_list(Value("stamp"), "environment", Value(""))
-    scopes: dict[str, dict[str, str]] = {scope: {} for scope in (*Hold.Scope.values, "stamp")}
+    scopes: dict[str, dict[str, str]] = {
+        scope: {} for scope in (*Hold.Scope.values, "half_open", "stamp")
+    }
     # One query for both: this stands between every ring and its message.
     for scope, name, reason in opened.union(stamped, all=True):
         scopes[scope][name] = reason or "paused"
@@ -117,7 +198,9 @@ def _look() -> Holds:
         everything=_foreign(next(iter(scopes["stamp"]), None)) or scopes[Hold.Scope.ALL].get(""),
         queues=scopes[Hold.Scope.QUEUE],
         providers=scopes[Hold.Scope.PROVIDER],
+        half_open=scopes["half_open"],
         kinds=scopes[Hold.Scope.KIND],
+        templates=scopes[Hold.Scope.TEMPLATE],
     )
 
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from notifications import conf
+from notifications.breaker import is_trouble
 from notifications.errors import UnknownKind
 from notifications.kinds import Kind, get_kind
-from notifications.message import Outcome
+from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Notification, State
 from notifications.outbox import DeadLetterDraft, Settlement
 from notifications.retries import Again, GiveUp, Wait, decide
 
 
-def judge(row: Notification, outcome: Outcome) -> Settlement:
-    """Where a claimed row goes after an attempt that was not accepted."""
+def judge(
+    row: Notification, outcome: Outcome, *, held: bool = False, pause: float = 0.0
+) -> Settlement:
+    """Where a claimed row goes after an attempt that was not accepted.
+
+    `held`: no provider can take it now, and it waits without losing an attempt; `pause` seconds at
+    least. A message that has waited so for NOTIFICATIONS["BREAKER"]["PATIENCE"] loses attempts
+    like any other: it may itself be what the provider cannot bear.
+    """
+    claimed_at = row.due_at.timestamp() - conf.get("LEASE")  # the database's time
+    if claimed_at - row.wanted_at.timestamp() > conf.breaker_policy().patience:
+        held = False
+        if outcome.verdict is Verdict.HOLD:
+            outcome = replace(outcome, verdict=Verdict.LATER)
     kind = find_kind(row.kind)
     policy = (kind and kind.retry) or conf.retry_policy()
     expires_in = None
@@ -24,12 +39,13 @@ def judge(row: Notification, outcome: Outcome) -> Settlement:
         policy=policy.with_overrides(row.policy_changes),
         expires_in=expires_in,
         at_most_once=bool(kind and kind.at_most_once),
+        held=held,
     )
     match decision:
         case Again(after, reason):
             return Settlement(row, State.PENDING, after=after, reason=reason)
-        case Wait(reason, _):
-            return Settlement(row, State.PENDING, False, after=0.0, reason=reason)
+        case Wait(reason):
+            return Settlement(row, State.PENDING, False, after=pause, reason=reason)
         case GiveUp(reason, "dead"):
             draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
             return Settlement(row, State.DEAD, reason=reason, dead=draft)
@@ -49,6 +65,7 @@ def record(
         code=outcome.code[:32],
         text=outcome.text[:500],
         message_id=outcome.message_id[:200],
+        theirs=is_trouble(outcome),
         milliseconds=milliseconds,
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, TypeVar
 
 from django.db import connections, router, transaction
@@ -66,12 +66,13 @@ def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None)
     using = router.db_for_write(model)
     connection = connections[using]
     sql = _CLAIM[connection.vendor]
-    held = list(holds.current().kinds) if model is Notification else []
+    held = holds.current().kinds_of(queue) if model is Notification else []
+    but = f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
     table = connection.ops.quote_name(model._meta.db_table)
     columns = ", ".join(
         connection.ops.quote_name(str(field.column)) for field in model._meta.concrete_fields
     )
-    sql = sql.format(table=table, but=_but(held), columns=columns)
+    sql = sql.format(table=table, but=but, columns=columns)
     params = _CLAIM_PARAMS[connection.vendor](
         token=uuid.uuid4(), queue=queue, limit=limit, lease=seconds, held=held
     )
@@ -219,20 +220,20 @@ def _due(model: type[Model], queues: Sequence[str]) -> set[str]:
     if not queues:
         return set()
     connection = connections[router.db_for_write(model)]
-    held = list(holds.current().kinds) if model is Notification else []
+    known = holds.current()
+    held = [
+        (queue, kind) for queue in queues if model is Notification for kind in known.kinds_of(queue)
+    ]
+    pairs = ", ".join(["(%s, %s)"] * len(held))
     sql = _DUE.format(
         names=", ".join(["(%s)"] * len(queues)),
         table=connection.ops.quote_name(model._meta.db_table),
         now=_NOW[connection.vendor],
-        but=_but(held),
+        but=f"AND (work.queue, work.kind) NOT IN (VALUES {pairs})" if held else "",
     )
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*queues, *held * len(Priority)])
+        cursor.execute(sql, [*queues, *chain.from_iterable(held * len(Priority))])
         return {name for (name,) in cursor.fetchall()}
-
-
-def _but(held: Sequence[str]) -> str:
-    return f"AND kind NOT IN ({', '.join(['%s'] * len(held))})" if held else ""
 
 
 # One look at the claim index for each queue and priority, for the same reason as the claim's.

@@ -56,10 +56,9 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Burn no attempt; the provider is held for `seconds`, for `reason`."""
+    """Burn no attempt: what it needs is held, for `reason`."""
 
     reason: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,6 @@ class GiveUp:
     state: Literal["dead", "expired", "unknown"] = "dead"
 
 
-HOLD_SECONDS = 300.0  # a held provider is probed again after this, unless a person is quicker
-
-
 def decide(
     outcome: Outcome,
     *,
@@ -80,14 +76,16 @@ def decide(
     policy: RetryPolicy,
     expires_in: float | None = None,
     at_most_once: bool = False,
+    held: bool = False,
     draw: Callable[[], float] = random.random,
 ) -> Again | Wait | GiveUp:
     """What follows a failed `outcome` of attempt number `attempt` (1 is the first).
 
-    `expires_in` is the seconds left until the message is too late to be useful.
+    `expires_in` is the seconds left until the message is too late to be useful. `held` says that
+    nothing can be sent now for reasons that are not the message's.
     """
-    if outcome.verdict is Verdict.HOLD:
-        return Wait(reason=_say(outcome), seconds=outcome.retry_after or HOLD_SECONDS)
+    if outcome.verdict is Verdict.HOLD or (held and outcome.verdict is Verdict.LATER):
+        return Wait(reason=_say(outcome))
     if outcome.verdict is Verdict.PERMANENT:
         return GiveUp(reason=_say(outcome))
     if outcome.verdict is Verdict.UNKNOWN and at_most_once:

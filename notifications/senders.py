@@ -75,6 +75,17 @@ class Senders:
             self._lanes.append(lane)
             lane.start()
 
+    def recall(self) -> list[Call]:
+        """Take back the calls that no lane has taken yet."""
+        calls: list[Call] = []
+        while True:
+            try:
+                call = self.inbox.get_nowait()
+            except Empty:
+                return calls
+            if call is not None:
+                calls.append(call)
+
     def watch(self) -> None:
         """End the calls whose time is over."""
         for lane in [lane for lane in self._lanes if lane.overdue(self.provider.timeout)]:

@@ -16,13 +16,13 @@ DOORS = {
     "webhooks", "worker",
 }  # fmt: skip
 FLOW = {
-    "clock", "composition", "delivery", "dispatch", "events", "holds", "judgement", "operations",
-    "outbox", "previews", "rates", "receipts", "recipients", "rings", "senders", "service", "sieve",
-    "tasks",
+    "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
+    "holds", "judgement", "operations", "outbox", "previews", "rates", "receipts", "recipients",
+    "rings", "senders", "service", "sieve", "tasks",
 }  # fmt: skip
 WORDS = {
-    "channels", "conf", "connections", "contents", "errors", "inserts", "kinds", "message",
-    "models", "muting", "providers", "redaction", "retries", "templatetags", "timelimits",
+    "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
+    "message", "models", "muting", "providers", "redaction", "retries", "templatetags", "timelimits",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 

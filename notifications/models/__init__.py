@@ -1,5 +1,6 @@
 """The rows. The database remembers; everything else can be lost."""
 
+from notifications.models.alert import Alert
 from notifications.models.attempt import Attempt
 from notifications.models.dead_letter import DeadLetter
 from notifications.models.hold import Hold
@@ -10,6 +11,7 @@ from notifications.models.task import Task
 from notifications.models.work import Priority, State, Work
 
 __all__ = [
+    "Alert",
     "Attempt",
     "DeadLetter",
     "Hold",

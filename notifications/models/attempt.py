@@ -37,6 +37,9 @@ class Attempt(models.Model):
     message_id = models.CharField(
         _("provider's message id"), max_length=200, blank=True, default=""
     )
+    theirs = models.BooleanField(
+        _("provider's trouble"), default=False, db_default=False, editable=False
+    )
     milliseconds = models.PositiveIntegerField(_("took, ms"), default=0)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
 

@@ -9,7 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Hold(models.Model):
-    """Rows under an open hold are not claimed and burn no attempt. Lifted holds are history."""
+    """Rows under an open hold are not claimed and burn no attempt. Lifted holds are history.
+
+    A person's hold ends at `until`. A provider's own is *half open* from then on: one message at
+    a time tries it, until one gets through and lifts it.
+    """
 
     class Scope(models.TextChoices):
         """What is held."""
@@ -18,6 +22,7 @@ class Hold(models.Model):
         QUEUE = "queue", _("queue")
         PROVIDER = "provider", _("provider")
         KIND = "kind", _("kind")
+        TEMPLATE = "template", _("template")
         BACKLOG = "backlog", _("old backlog of a queue")
 
     class Cause(models.TextChoices):
@@ -25,6 +30,8 @@ class Hold(models.Model):
 
         PERSON = "person", _("paused by a person")
         PROVIDER = "provider", _("the provider refuses everything")
+        OUTAGE = "outage", _("the provider is down")
+        ASKED = "asked", _("the provider asked to wait")
         AGE = "age", _("older than the set age")
 
     id = models.BigAutoField(primary_key=True)
@@ -42,6 +49,9 @@ class Hold(models.Model):
     )
     created_at = models.DateTimeField(_("since"), db_default=Now())
     until = models.DateTimeField(_("until"), null=True, blank=True)
+    probes = models.PositiveSmallIntegerField(
+        _("probes"), default=0, db_default=0, help_text=_("messages tried in vain since")
+    )
     lifted_at = models.DateTimeField(_("lifted at"), null=True, blank=True)
 
     class Meta:
