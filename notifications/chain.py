@@ -148,9 +148,9 @@ class Chain:
         """Seconds that the message of a vain probe makes way for others; 0 if it was none."""
         return self._shut.get(provider.name, 0.0) + 1.0 if provider.name in self._probing else 0.0
 
-    def settled(self) -> None:
-        """What was heard is committed."""
-        if self._mended:
+    def settled(self) -> bool:
+        """What was heard is committed. Whether a provider works again."""
+        if mended := bool(self._mended):
             rings.ring(self._channel.queue)  # all workers may go on
         self._probing -= {*self._troubles, *self._mended}
         self._troubles.clear()
@@ -159,6 +159,7 @@ class Chain:
         self._shut.clear()
         holds.forget()
         self.look()
+        return mended
 
     def _tell(self, provider: str, outcome: Outcome) -> None:
         alerts.alert(

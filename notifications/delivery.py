@@ -273,8 +273,8 @@ class Delivery:
         self._settlements, self._attempts = [], []
         if self._troubled:
             self._troubled, self.dry = [], False
-        if news:
-            self._chain.settled()
+        if news and self._chain.settled():
+            self.dry = False
         for composed in nexts:
             if composed.row.pk in ours:
                 self._send(composed)
