@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from notifications import conf, contents, inserts, rings
 from notifications.errors import InvalidAddress, InvalidMessage
-from notifications.kinds import Kind
+from notifications.kinds import Fallback, Kind
 from notifications.message import Attachment
 from notifications.models import Notification, Priority
 from notifications.muting import is_muted
@@ -73,7 +73,8 @@ def notify(
     backoff: Backoff | None = None,
     base: float | None = None,
 ) -> list[Notification]:
-    """Send a notification of `kind` to somebody, on each of the kind's channels (or `channels`).
+    """Send a notification of `kind` to somebody, on each of the kind's channels (or `channels`);
+    on the first that can reach them, if these are a Fallback.
 
     `context` holds ids and plain facts for the templates; `about` is the object it is about.
     With a `key` the same call made twice gives the same rows. `delay` (seconds or timedelta) or
@@ -99,9 +100,9 @@ def notify(
     )
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
     rows = [
-        _row(_recipient(each, key), channel, options, kind=kind, context=values, language=language)
+        _row(_recipient(each, key), among, options, kind=kind, context=values, language=language)
         for each in everybody
-        for channel in channels or kind.channels
+        for among in _alternatives(channels or kind.channels)
     ]
     return _insert(rows)
 
@@ -142,9 +143,9 @@ def notify_many(
     for each in recipients:
         recipient = _recipient(each, None)
         values = {**shared, **recipient.context}
-        for channel in channels or kind.channels:
+        for among in _alternatives(channels or kind.channels):
             try:
-                rows.append(_row(recipient, channel, options, kind=kind, context=values))
+                rows.append(_row(recipient, among, options, kind=kind, context=values))
             except InvalidAddress as error:
                 logger.warning("%s: left out: %s", kind.name, error)
         if len(rows) >= batch_size:
@@ -205,7 +206,7 @@ def send_email(
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
     rows = []
     for each in everybody:
-        row = _row(_recipient(each, key), "email", options)
+        row = _row(_recipient(each, key), ("email",), options)
         row.content = content
         rows.append(row)
     return _insert(rows)
@@ -259,22 +260,28 @@ def _recipient(to: To, key: str | None) -> Recipient:
     return Recipient(user=to, key=key)
 
 
+def _alternatives(channels: Sequence[str]) -> list[Sequence[str]]:
+    """For each message to be written, the channels it may go by."""
+    return [channels] if isinstance(channels, Fallback) else [(name,) for name in channels]
+
+
 def _row(
     recipient: Recipient,
-    channel: str,
+    among: Sequence[str],
     options: _Options,
     *,
     kind: type[Kind] | None = None,
     context: Mapping[str, Any] | None = None,
     language: str = "",
 ) -> Notification:
-    configured = conf.channel(channel)
+    (channel, address), *others = _ways(recipient, [conf.channel(name) for name in among])
     user = recipient.user
     row = Notification(
         kind="" if kind is None else kind.name,
-        channel=channel,
-        queue=configured.queue,
-        to=_address(recipient, configured),
+        channel=channel.name,
+        queue=channel.queue,
+        to=address,
+        fallback=[(other.name, there) for other, there in others] or None,
         user_id=None if user is None else user.pk,
         language=language or recipient.language or str(getattr(user, "language", "") or ""),
         context={**(context or {}), **recipient.context},
@@ -288,6 +295,25 @@ def _row(
     if options.due is not None:
         row.due_at = row.wanted_at = options.due
     return row
+
+
+def _ways(
+    recipient: Recipient, channels: Sequence[conf.ChannelConf]
+) -> list[tuple[conf.ChannelConf, str]]:
+    """The channels that can reach the recipient, with the address on each; at least one.
+
+    Raises InvalidAddress, the first one's, when none can.
+    """
+    ways: list[tuple[conf.ChannelConf, str]] = []
+    problem: InvalidAddress | None = None
+    for channel in channels:
+        try:
+            ways.append((channel, _address(recipient, channel)))
+        except InvalidAddress as error:
+            problem = problem or error
+    if problem is not None and not ways:
+        raise problem
+    return ways
 
 
 def _address(recipient: Recipient, configured: conf.ChannelConf) -> str:

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 _registry: dict[str, type[Kind]] = {}
 
 
+class Fallback(tuple[str, ...]):
+    """Channels of a kind, one instead of the other: `Fallback("whatsapp", "sms", "email")`.
+
+    The first that the recipient has an address for is used; when it cannot reach them, the next. A
+    plain tuple means all of its channels.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *channels: str) -> Fallback:
+        return super().__new__(cls, channels)
+
+
 class Kind:
     """Subclass it, give it a `name`, and put its templates under `notifications/<name>/`.
 

@@ -25,6 +25,7 @@ from django.db.models import F, Model, Q
 from django.db.models.functions import Now
 
 from notifications import conf, holds, inserts
+from notifications.fallback import UNREACHED, follow
 from notifications.models import Attempt, DeadLetter, Notification, Priority, State, Task, Work
 from notifications.models.work import may_move
 
@@ -185,8 +186,11 @@ def settle(settlements: Sequence[Settlement], attempts: Sequence[Attempt] = ()) 
         for group in _alike(settlements):
             updated = _move(group)
             settled += updated
-            if updated and group[0].dead is not None:
-                _bury(group[0], group[0].dead).save(using=using, force_insert=True)
+            first = group[0]
+            if updated and (row := _falling(first)) is not None and follow(row, using):
+                continue  # nothing gave up: it goes on
+            if updated and first.dead is not None:
+                _bury(first, first.dead).save(using=using, force_insert=True)
         inserts.insert(attempts, using=using, filled=False)
     return settled
 
@@ -274,12 +278,21 @@ def _alike(settlements: Sequence[Settlement]) -> Iterable[list[Settlement]]:
     """Settlements that one UPDATE can write; what has a story of its own goes alone."""
     plain: dict[tuple[Any, ...], list[Settlement]] = {}
     for one in settlements:
-        if one.dead is None and one.result is None and one.state is not State.PENDING:
+        alone = one.dead is not None or one.result is not None or _falling(one) is not None
+        if not alone and one.state is not State.PENDING:
             key = (type(one.row), one.row.token, one.state, one.counted, one.reason, one.lapsed)
             plain.setdefault(key, []).append(one)
         else:
             yield [one]
     yield from plain.values()
+
+
+def _falling(one: Settlement) -> Notification | None:
+    """Its row, if another channel may take over from it."""
+    row = one.row
+    return (
+        row if one.state in UNREACHED and isinstance(row, Notification) and row.fallback else None
+    )
 
 
 def _move(group: list[Settlement]) -> int:

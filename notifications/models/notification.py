@@ -30,6 +30,23 @@ class Notification(Work):
     context = models.JSONField(
         _("context"), default=dict, blank=True, help_text=_("ids and plain facts, no secrets")
     )
+    fallback = models.JSONField(
+        _("fallback"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("channels and addresses to try if this one does not reach the recipient"),
+    )
+    instead_of = models.ForeignKey(
+        "self",
+        verbose_name=_("instead of"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="successors",
+        db_index=False,  # the constraint below is its index
+    )
     content = models.BinaryField(
         _("content"),
         null=True,
@@ -58,6 +75,11 @@ class Notification(Work):
                 fields=["channel", "key"],
                 name="ntf_message_key",
                 condition=models.Q(key__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=["instead_of"],
+                name="ntf_message_instead_of",
+                condition=models.Q(instead_of__isnull=False),
             ),
         ]
 

@@ -1,0 +1,209 @@
+"""One channel instead of the other: the next takes over when one cannot reach the recipient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, router, transaction
+from django.test import override_settings
+
+from notifications import conf, fallback, holds, jobs, operations
+from notifications.dispatch import Recipient, notify, notify_many
+from notifications.errors import InvalidAddress
+from notifications.kinds import Fallback, Kind
+from notifications.message import Outcome, Verdict
+from notifications.models import DeadLetter, Notification, State
+from tests.scripted import LATER, REFUSED, SCRIPT, SETTINGS, NoteChannel, Script
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+QUEUES = {name: {"URL": "redis://127.0.0.1:1/0"} for name in ("default", "note", "chat", "post")}
+
+
+class ChatChannel(NoteChannel):
+    """Knows people whose address begins with "chat"."""
+
+    name = "chat"
+
+    def address_of(self, user: Any) -> str:
+        return ""
+
+    def clean(self, address: str) -> str:
+        if not address.startswith("chat"):
+            raise InvalidAddress("a chat address begins with chat")
+        return super().clean(address)
+
+
+class Parcel(Kind):
+    """Reaches people by chat, else by note, else by post."""
+
+    name = "test_parcel"
+    channels = Fallback("chat", "note", "post")
+
+
+EVERYWHERE = Recipient(
+    addresses={"chat": "chat-ann@example.com", "note": "ann@example.com", "post": "p@example.com"}
+)
+
+
+@pytest.fixture(autouse=True)
+def script() -> Iterator[Script]:
+    SCRIPT.__init__()  # type: ignore[misc]
+    entry = {"PROVIDERS": ["first"]}
+    channels = {
+        "chat": {**entry, "BACKEND": "tests.test_fallback.ChatChannel", "QUEUE": "chat"},
+        "note": {**entry, "BACKEND": "tests.scripted.NoteChannel", "QUEUE": "note"},
+        "post": {**entry, "BACKEND": "tests.scripted.NoteChannel", "QUEUE": "post"},
+    }
+    with override_settings(NOTIFICATIONS={**SETTINGS, "CHANNELS": channels}, RQ_QUEUES=QUEUES):
+        holds.forget()
+        yield SCRIPT
+    holds.forget()
+
+
+def ask(to: object = EVERYWHERE, **options: object) -> list[Notification]:
+    with transaction.atomic():
+        return notify(Parcel, to=to, **options)  # type: ignore[arg-type]
+
+
+def serve() -> None:
+    for queue in ("chat", "note", "post"):
+        jobs.serve(queue)
+
+
+def rows() -> list[tuple[str, str]]:
+    return list(Notification.objects.order_by("id").values_list("channel", "state"))
+
+
+def test_it_is_one_row_on_the_first_channel(script: Script) -> None:
+    [row] = ask(context={"parcel": 7})
+    assert (row.channel, row.queue, row.to) == ("chat", "chat", "chat-ann@example.com")
+    serve()
+    assert rows() == [("chat", State.SENT)]
+
+
+def test_who_has_no_address_on_the_first_is_reached_on_the_next(script: Script) -> None:
+    [row] = ask("ann@example.com")
+    assert (row.channel, row.to) == ("note", "ann@example.com")
+    with pytest.raises(InvalidAddress, match="begins with chat"):
+        ask("nobody")
+    with transaction.atomic():
+        assert notify_many(Parcel, ["bob@example.com", "nobody"]) == 1
+
+
+def test_the_next_channel_takes_over_what_one_refuses(script: Script) -> None:
+    script.answer("chat-ann@example.com", REFUSED)
+    [row] = ask(context={"parcel": 7}, priority=1, language="de", expires_after=None)
+    serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.SENT)]
+    follower = Notification.objects.get(channel="note")
+    assert follower.instead_of == row
+    assert (follower.kind, follower.context, follower.priority, follower.language) == (
+        "test_parcel", {"parcel": 7}, 1, "de",
+    )  # fmt: skip
+    assert not DeadLetter.objects.exists()  # nothing gave up
+
+
+def test_only_the_last_one_leaves_a_dead_letter(script: Script) -> None:
+    for address in ("chat-ann@example.com", "ann@example.com", "p@example.com"):
+        script.answer(address, REFUSED)
+    ask()
+    serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.DEAD), ("post", State.DEAD)]
+    assert DeadLetter.objects.get().notification.channel == "post"  # type: ignore[union-attr]
+
+
+def test_attempts_are_the_channels_own(script: Script) -> None:
+    script.answer("chat-ann@example.com", LATER)
+    ask()
+    for _ in range(4):
+        serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.SENT)]
+    assert list(Notification.objects.order_by("id").values_list("attempts", flat=True)) == [4, 1]
+
+
+def test_a_suppressed_address_falls_back_too(script: Script) -> None:
+    rule = ["ann@example.com"]
+    with override_settings(
+        NOTIFICATIONS={"ENVIRONMENT": "test", **SETTINGS, "RECIPIENTS": rule,
+                       "CHANNELS": conf.get("CHANNELS")}
+    ):  # fmt: skip
+        ask()
+        ask()
+        serve()
+    assert rows() == [("chat", State.SUPPRESSED)] * 2 + [("note", State.SENT)] * 2
+
+
+def test_what_may_have_arrived_or_comes_too_late_goes_no_other_way(script: Script) -> None:
+    script.answer("chat-ann@example.com", Outcome(Verdict.UNKNOWN))
+    ask(retries=3)
+    serve()
+    [cancelled] = ask()
+    operations.cancel(cancelled)
+    assert {channel for channel, _state in rows()} == {"chat"}
+
+
+def test_a_receipt_starts_the_next_channel_in_its_own_transaction(script: Script) -> None:
+    [row] = ask()
+    serve()
+    using = router.db_for_write(Notification)
+    with transaction.atomic(using=using):
+        row = Notification.objects.get(pk=row.pk)
+        Notification.objects.filter(pk=row.pk).update(state=State.BOUNCED)
+        follower = fallback.follow(row, using)
+    assert follower is not None
+    assert (follower.channel, follower.fallback) == ("note", [["post", "p@example.com"]])
+    serve()
+    assert rows() == [("chat", State.BOUNCED), ("note", State.SENT)]
+
+
+def test_it_is_never_followed_twice(script: Script) -> None:
+    script.answer("chat-ann@example.com", REFUSED)
+    [row] = ask()
+    serve()
+    row.refresh_from_db()
+    with transaction.atomic():
+        assert fallback.follow(row, "default") is None
+    assert not DeadLetter.objects.exists()
+    operations.retry(row)
+    serve()
+    assert DeadLetter.objects.get().notification == row
+    assert [channel for channel, _state in rows()] == ["chat", "note"]
+    with pytest.raises(IntegrityError):
+        Notification.objects.create(channel="post", queue="post", to="x@y", instead_of=row)
+
+
+def test_a_key_covers_the_followers(script: Script) -> None:
+    script.answer("chat-ann@example.com", REFUSED)
+    [row] = ask(key="parcel-7")
+    serve()
+    assert ask(key="parcel-7") == [row]
+    serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.SENT)]
+
+
+def test_a_key_that_the_next_channel_knows_sends_nothing_more(script: Script) -> None:
+    script.answer("chat-ann@example.com", REFUSED)
+    ask(channels=["note"], key="parcel-7")
+    ask(key="parcel-7")
+    serve()
+    assert rows() == [("note", State.SENT), ("chat", State.DEAD)]
+    assert DeadLetter.objects.count() == 1
+
+
+def test_a_channel_that_is_gone_is_passed_over(script: Script) -> None:
+    script.answer("chat-ann@example.com", REFUSED)
+    [row] = ask()
+    Notification.objects.filter(pk=row.pk).update(
+        fallback=[["pigeon", "loft 3"], ["post", "p@example.com"]]
+    )
+    serve()
+    assert rows() == [("chat", State.DEAD), ("post", State.SENT)]
+
+
+def test_a_plain_tuple_still_means_all(script: Script) -> None:
+    assert len(ask(channels=("chat", "note", "post"))) == 3
+    [row] = ask(channels=Fallback("note", "post"))
+    assert row.channel == "note"
