@@ -136,7 +136,7 @@ def _claim() -> Alert | None:
     due = Alert.objects.filter(due_at__lte=Now()).order_by("due_at", "id").first()
     if due is None or holds.current().everything:  # a copied database tells nobody
         return None
-    won = Alert.objects.filter(pk=due.pk, due_at=due.due_at).update(
+    won = Alert.objects.filter(pk=due.pk, tries=due.tries, due_at__lte=Now()).update(
         due_at=Now() + timedelta(seconds=AGAIN), tries=F("tries") + 1
     )
     due.tries += 1
@@ -196,7 +196,7 @@ def _post(url: str, about: Alert) -> None:
         timeout=PATIENCE,
         allow_redirects=False,
     )
-    if not answer.ok or answer.is_redirect:
+    if not 200 <= answer.status_code < 300:
         raise ConnectionError(f"answered {answer.status_code}")
 
 
