@@ -44,8 +44,10 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
-from notifications import clock, conf, jobs, kinds, outbox, rings
+from notifications import clock, conf, jobs, kinds, outbox, previews, rings
 from notifications.connections import NAMELESS
+from notifications.kinds import Kind
+from notifications.redaction import describe
 from notifications.ringjobs import RingJob, RingQueue, popping
 
 logger = logging.getLogger("notifications.worker")
@@ -371,6 +373,8 @@ def preload() -> None:
     for channel in conf.channels().values():
         known = [kind for kind in kinds.all_kinds().values() if channel.name in kind.channels]
         channel.channel.preload(known)
+        for kind in known:
+            _rehearse(kind, channel.name)
     try:
         outbox.due_queues(clock.own_queues())  # loads what the ORM loads with its first query
     except DatabaseError as error:
@@ -382,6 +386,14 @@ def preload() -> None:
     # What is loaded now stays: horses then do not copy its pages just to count references.
     gc.collect()
     gc.freeze()
+
+
+def _rehearse(kind: type[Kind], channel: str) -> None:
+    """Compose a sample, for all that Django loads with the first: formats, translations."""
+    try:
+        previews.preview_kind(kind, channel)
+    except Exception as error:  # not every kind has a sample
+        logger.debug("no sample of %s on %s: %s", kind.name, channel, describe(error))
 
 
 def _sweep(queue: RingQueue) -> None:

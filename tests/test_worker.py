@@ -26,7 +26,8 @@ from rq.job import Job
 from rq.registry import FinishedJobRegistry, ScheduledJobRegistry
 from rq.serializers import DefaultSerializer
 
-from notifications import jobs, rings
+from notifications import jobs, previews, rings
+from notifications.kinds import Kind, get_kind
 from notifications.models import State, Task
 from notifications.ringjobs import RingQueue
 from notifications.testing.guarded import GuardedProcess, find_free_port, make_folder
@@ -460,6 +461,22 @@ def test_preloading_leaves_no_connection_open() -> None:
     assert connection.connection is not None
     preload()
     assert connection.connection is None
+
+
+def test_preloading_composes_a_sample_of_every_kind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[tuple[type[Kind], str]] = []
+
+    def refuse(kind: type[Kind], channel: str) -> None:
+        tried.append((kind, channel))
+        raise KeyError("no sample")
+
+    monkeypatch.setattr(previews, "preview_kind", refuse)
+    with caplog.at_level(logging.DEBUG, "notifications.worker"):
+        preload()
+    assert (get_kind("order_confirmation"), "email") in tried
+    assert "no sample of order_confirmation on email" in caplog.text
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
