@@ -51,5 +51,5 @@ bench: install
 	$(PYTHON) -m benchmarks
 
 faults: install
-	$(PYTEST) -m faults -s tests/faults
-	$(PYTEST) -m faults -s tests/faults --postgres
+	$(PYTEST) -m faults --timeout 1800 -s tests/faults
+	$(PYTEST) -m faults --timeout 1800 -s tests/faults --postgres

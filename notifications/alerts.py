@@ -20,7 +20,7 @@ import requests
 from django.conf import settings
 from django.core import mail
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -105,11 +105,12 @@ class Messenger:
         self._telling: _Telling | None = None
 
     def step(self) -> None:
-        """Begin, or end, one telling; never waits for a road. Raises what the database raises."""
+        """Begin, or end, one telling; never waits for a road, and never raises."""
         try:
             self._step()
-        except DatabaseError:
-            raise
+        except DatabaseError as error:
+            logger.warning("cannot tell the administrators now: %s", type(error).__name__)
+            connections.close_all()
         except Exception:  # the clock has more to do than this
             logger.exception("cannot tell the administrators")
             self._telling = None

@@ -49,7 +49,6 @@ def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
-            messenger.step()
             tick(queues)
             pause = period
         except (DatabaseError, RedisError, OSError) as error:
@@ -60,6 +59,8 @@ def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
             logger.exception("the clock cannot tick")
             connections.close_all()
             pause = LONGEST_PAUSE
+        # After the tick and whatever became of it: without Redis there is something to tell.
+        messenger.step()
         # A little apart, so that many clocks do not march in step.
         _sleep(pause * random.uniform(0.8, 1.0), stopping)
 
