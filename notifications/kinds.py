@@ -82,6 +82,14 @@ class Kind:
         return {}
 
     @classmethod
+    def link(cls, row: Notification, context: Mapping[str, Any]) -> str:
+        """Where its in-app and push messages lead: a path of the site, http(s), or empty.
+
+        `context` is what `prepare` gave for the row.
+        """
+        return ""
+
+    @classmethod
     def sender(cls, row: Notification) -> str:
         """The From header of its emails; empty for NOTIFICATIONS["FROM_EMAIL"]."""
         return ""

@@ -40,6 +40,18 @@ class Email:
     category: str = ""  # the kind's name, for providers with tags
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One short message as an inbox or a telephone's screen shows it."""
+
+    id: int  # the Notification row's primary key
+    to: str  # address on its channel
+    title: str  # one line
+    text: str  # plain, may be empty
+    link: str = ""  # where it leads: http(s), or a path of the site; empty for nowhere
+    type: str = ""  # the kind's name, for icons and filters
+
+
 class Verdict(StrEnum):
     """What one provider call came to; each word tells what may be done next."""
 

@@ -16,6 +16,7 @@ class Channel:
     """One way to reach people. Stateless: one instance serves the whole process."""
 
     name: str = ""
+    kept: bool = False  # the row is the message: nothing is sent, so there is no queue
 
     def address_of(self, user: AbstractBaseUser) -> str:
         """The user's address on this channel, empty if there is none."""

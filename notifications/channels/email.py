@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.utils import translation
-from django.utils.functional import Promise
 
 from notifications import conf, contents
 from notifications.channels import templates
 from notifications.channels.base import Channel
+from notifications.channels.contexts import in_language_of, refuse_objects
 from notifications.errors import InvalidAddress, InvalidMessage
 from notifications.message import Email
 from notifications.providers import mime
@@ -32,9 +27,6 @@ if TYPE_CHECKING:
 
     from notifications.kinds import Kind
     from notifications.models import Notification
-
-_PLAIN = frozenset((str, int, float, bool, type(None), Decimal, date, datetime))
-_PLAIN_BASES = (str, int, float, Decimal, date, time, timedelta, UUID, Promise)
 
 _NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^<>"@,]*)\s*<([^<>]+)>')  # Ann <ann@example.com>
 
@@ -95,8 +87,8 @@ def _hint(bare: str, local: str) -> str:
 
 
 def _from_kind(row: Notification, kind: type[Kind], context: Mapping[str, Any]) -> Email:
-    _refuse_objects(context, where=kind.name)
-    with _language(row):
+    refuse_objects(context, where=kind.name)
+    with in_language_of(row):
         rendered = templates.render(kind.name, context)
         sender = kind.sender(row) or _default_sender()
         return Email(
@@ -152,27 +144,3 @@ def message_id(row: Notification, sender: str) -> str:
 
 def _default_sender() -> str:
     return str(conf.get("FROM_EMAIL") or settings.DEFAULT_FROM_EMAIL)
-
-
-def _language(row: Notification) -> AbstractContextManager[None]:
-    if row.language and row.language != translation.get_language():
-        return translation.override(row.language)
-    return nullcontext()
-
-
-def _refuse_objects(value: Any, *, where: str) -> None:
-    """Templates call what can be called: they get plain values, never a model (`order.delete`)."""
-    kind = type(value)
-    if kind in _PLAIN:
-        return
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            _refuse_objects(each, where=f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        for place, each in enumerate(value):
-            _refuse_objects(each, where=f"{where}.{place}")
-    elif not isinstance(value, _PLAIN_BASES):
-        raise InvalidMessage(
-            f"{where} is a {kind.__qualname__}; templates get plain values only (text, numbers, "
-            "dates, lists and dicts of them)."
-        )

@@ -1,10 +1,11 @@
-"""The templates of mails: found, compiled once a process, and rendered.
+"""The templates of messages: found, compiled once a process, and rendered.
 
 The templates of the kind `order_confirmation` are
 
     notifications/order_confirmation/email.subject.txt
     notifications/order_confirmation/email.txt
     notifications/order_confirmation/email.html
+    notifications/order_confirmation/in_app.txt        (its first line is the title)
 
 One of the two bodies may be missing. Subject and text are rendered without autoescaping, HTML
 with it, so that O'Brien <b> reads the same in all three. Beside the kind's own context they find
@@ -15,7 +16,7 @@ the layout it extends, go into the elements.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,7 @@ class _Templates:
 
 
 _compiled: dict[str, _Templates] = {}
+_texts: dict[tuple[str, tuple[str, ...]], Template] = {}
 
 
 def render(kind: str, context: Mapping[str, Any]) -> Rendered:
@@ -78,7 +80,7 @@ def render(kind: str, context: Mapping[str, Any]) -> Rendered:
     Raises TemplateDoesNotExist, and what the templates raise.
     """
     templates = _find(kind)
-    values = {"frontend_url": str(conf.get("FRONTEND_URL")).rstrip("/"), **context}
+    values = _values(context)
     text, html = templates.text, templates.html
     return Rendered(
         # A template's last line ends with a line break that is not meant for the subject.
@@ -88,15 +90,26 @@ def render(kind: str, context: Mapping[str, Any]) -> Rendered:
     )
 
 
-def preload(kinds: Iterable[str]) -> None:
-    """Compile the templates of `kinds` and load the project's languages.
+def render_text(kind: str, names: Sequence[str], context: Mapping[str, Any]) -> str:
+    """The text of `kind` from the first of its templates `names` (without .txt) that exists.
+
+    In the active language, without autoescaping. Raises TemplateDoesNotExist, and what the
+    template raises.
+    """
+    text: str = _find_text(kind, tuple(names)).render(Context(_values(context), autoescape=False))
+    return text
+
+
+def preload(kinds: Iterable[str], *, names: Sequence[str] = ()) -> None:
+    """Compile the templates of `kinds` (those of mails, or the texts `names`) and load the
+    project's languages.
 
     A forked worker then finds all of it in memory. What is wrong with a template is logged here
     and raised by `render`.
     """
     for kind in kinds:
         try:
-            _find(kind)
+            _find_text(kind, tuple(names)) if names else _find(kind)
         except Exception as error:
             logger.warning("the templates of %s: %s: %s", kind, type(error).__name__, error)
     languages = {settings.LANGUAGE_CODE}
@@ -107,13 +120,32 @@ def preload(kinds: Iterable[str]) -> None:
             translation.gettext("")
 
 
+def _values(context: Mapping[str, Any]) -> dict[str, Any]:
+    return {"frontend_url": str(conf.get("FRONTEND_URL")).rstrip("/"), **context}
+
+
+def _find_text(kind: str, names: tuple[str, ...]) -> Template:
+    known = _texts.get((kind, names))
+    if known is None:
+        _look_anew()
+        paths = [f"notifications/{kind}/{name}.txt" for name in names]
+        known = Engine.get_default().select_template(paths)
+        if not settings.DEBUG:
+            _texts[kind, names] = known
+    return known
+
+
+def _look_anew() -> None:
+    """Templates are being worked on under DEBUG: nothing is kept, not even by Django's loaders."""
+    if settings.DEBUG:
+        for loader in Engine.get_default().template_loaders:
+            loader.reset()
+
+
 def _find(kind: str) -> _Templates:
     known = _compiled.get(kind)
     if known is None:
-        if settings.DEBUG:
-            # Templates are being worked on: nothing is kept, not even by Django's own loaders.
-            for loader in Engine.get_default().template_loaders:
-                loader.reset()
+        _look_anew()
         known = _compile(f"notifications/{kind}/email")
         if not settings.DEBUG:
             _compiled[kind] = known
@@ -161,6 +193,7 @@ def _inline(engine: Engine, template: Template) -> _Html:
 def _forget(*, setting: str, **kwargs: Any) -> None:
     if setting in ("TEMPLATES", "INSTALLED_APPS", "DEBUG"):
         _compiled.clear()
+        _texts.clear()
 
 
 setting_changed.connect(_forget)
