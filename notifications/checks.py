@@ -19,7 +19,7 @@ from django_rq.connection_utils import get_redis_connection
 from redis import RedisCluster
 from redis.connection import Connection
 
-from notifications import clock, conf, tasks
+from notifications import clock, conf, kinds, tasks
 from notifications.models import Notification
 from notifications.worker import Guarded
 
@@ -43,6 +43,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *_check_times(),
         *_check_providers(),
         *_check_recipients(),
+        *_check_secrets(),
     ]
 
 
@@ -94,7 +95,8 @@ def _redirects(rule: object) -> bool:
 
 
 def _check_queues() -> Iterator[CheckMessage]:
-    needed = {f"the channel {name}": each.queue for name, each in conf.channels().items()}
+    sending = {name: each for name, each in conf.channels().items() if not each.channel.kept}
+    needed = {f"the channel {name}": each.queue for name, each in sending.items()}
     needed["tasks that name no queue"] = conf.get("TASK_QUEUE")
     for who, queue in needed.items():
         if queue not in conf.queue_names():
@@ -104,7 +106,7 @@ def _check_queues() -> Iterator[CheckMessage]:
                 id="notifications.E002",
             )
     taken: dict[str, str] = {}
-    for name, each in conf.channels().items():
+    for name, each in sending.items():
         if each.queue in taken:
             yield Error(
                 f"The channels {taken[each.queue]} and {name} share the queue {each.queue!r}.",
@@ -159,7 +161,7 @@ def _check_times() -> Iterator[CheckMessage]:
 
 def _check_providers() -> Iterator[CheckMessage]:
     for name, channel in conf.channels().items():
-        if not channel.providers and channel.name != "in_app":
+        if not channel.providers and not channel.channel.kept:
             yield Caution(
                 f"The channel {name} has no provider: its messages wait for ever.",
                 hint=f'Name one in NOTIFICATIONS["CHANNELS"][{name!r}]["PROVIDERS"].',
@@ -182,6 +184,17 @@ def _check_recipients() -> Iterator[CheckMessage]:
             hint='Say who may be written to here, in NOTIFICATIONS["RECIPIENTS"].',
             id="notifications.W003",
         )
+
+
+def _check_secrets() -> Iterator[CheckMessage]:
+    kept = {name for name, each in conf.channels().items() if each.channel.kept}
+    for kind in kinds.all_kinds().values():
+        if kind.secret and kept & set(kind.channels):
+            yield Error(
+                f"The kind {kind.name} makes a secret, and would stay in an inbox.",
+                hint=f"Leave {', '.join(sorted(kept))} out of its channels.",
+                id="notifications.E030",
+            )
 
 
 # -- the project --------------------------------------------------------------------------------

@@ -33,7 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "RECIPIENTS": None,
     # One entry a channel. BACKEND: its class. QUEUE: its RQ queue. PROVIDERS: the chain, first
     # choice first. RATE: "10/s", "300/m" or "" for none, shared by all workers. CONCURRENCY:
-    # messages at once in each worker. TIMEOUT: seconds one provider call may take in all.
+    # messages at once in each worker. TIMEOUT: seconds one provider call may take in all. in_app
+    # has none of these: its messages stay where they are, in the database.
     "CHANNELS": {
         "email": {
             "BACKEND": "notifications.channels.email.EmailChannel",
@@ -43,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
             "CONCURRENCY": 5,
             "TIMEOUT": 10.0,
         },
+        "in_app": {"BACKEND": "notifications.channels.in_app.InAppChannel"},
     },
     # One entry a provider: BACKEND, a Provider class, and its OPTIONS.
     "PROVIDERS": {
@@ -111,7 +113,7 @@ class ChannelConf:
 
     name: str
     channel: Channel
-    queue: str
+    queue: str  # empty where nothing is sent
     providers: tuple[Provider[Any], ...]
     rate: Rate | None
     concurrency: int
@@ -240,10 +242,11 @@ def _parse_channel(name: str) -> ChannelConf:
     raw |= get("CHANNELS")[name]
     timeout = float(raw["TIMEOUT"])
     try:
+        channel: Channel = import_string(raw["BACKEND"])()
         return ChannelConf(
             name=name,
-            channel=import_string(raw["BACKEND"])(),
-            queue=str(raw["QUEUE"]),
+            channel=channel,
+            queue="" if channel.kept else str(raw["QUEUE"]),
             providers=tuple(_build_provider(each, timeout) for each in raw.get("PROVIDERS", ())),
             rate=parse_rate(raw["RATE"]),
             concurrency=max(1, int(raw["CONCURRENCY"])),

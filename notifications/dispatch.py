@@ -22,7 +22,7 @@ from notifications import conf, contents, inserts, rings
 from notifications.errors import InvalidAddress, InvalidMessage
 from notifications.kinds import Fallback, Kind
 from notifications.message import Attachment
-from notifications.models import Notification, Priority
+from notifications.models import Notification, Priority, State
 from notifications.muting import is_muted
 from notifications.retries import Backoff, RetryPolicy
 from notifications.tasks import check_plain, due_at, require_transaction
@@ -276,6 +276,8 @@ def _row(
 ) -> Notification:
     (channel, address), *others = _ways(recipient, [conf.channel(name) for name in among])
     user = recipient.user
+    if kind is not None and kind.secret and any(conf.channel(name).channel.kept for name in among):
+        raise InvalidMessage(f"{kind.name} holds a secret: it must not stay in an inbox.")
     row = Notification(
         kind="" if kind is None else kind.name,
         channel=channel.name,
@@ -294,6 +296,8 @@ def _row(
     )
     if options.due is not None:
         row.due_at = row.wanted_at = options.due
+    elif channel.channel.kept:
+        row.state, row.settled_at = State.DELIVERED, Now()
     return row
 
 
@@ -317,8 +321,10 @@ def _ways(
 
 
 def _address(recipient: Recipient, configured: conf.ChannelConf) -> str:
-    given = recipient.addresses.get(configured.name) or recipient.addresses.get("*", "")
     user = recipient.user
+    given = recipient.addresses.get(configured.name) or recipient.addresses.get("*", "")
+    if configured.channel.kept:
+        given = ""  # an inbox belongs to a user, whatever addresses say
     if not given and user is not None:
         given = configured.channel.address_of(user)
     if not given:
@@ -339,7 +345,7 @@ def _insert(rows: list[Notification]) -> list[Notification]:
         rows = [_insert_once(row, using) for row in rows]
     else:
         inserts.insert(rows, using=using)
-    for queue in {row.queue for row in rows}:
+    for queue in {row.queue for row in rows} - {""}:
         rings.ring_on_commit(queue, using)
     return rows
 

@@ -69,7 +69,8 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         _audit(by, row, CHANGE, "Retried.")
-        rings.ring_on_commit(row.queue, using)
+        if row.queue:
+            rings.ring_on_commit(row.queue, using)
 
 
 def cancel(row: Notification | Task, *, by: Person = None) -> None:

@@ -11,7 +11,8 @@ from django.core.management import call_command, get_commands
 from django.db import connection, connections
 from django.test import override_settings
 
-from notifications import tasks
+from notifications import conf, kinds, tasks
+from notifications.kinds import Kind
 from notifications.tasks import task
 
 REDIS = {"URL": "redis://127.0.0.1:6379/0"}
@@ -161,6 +162,20 @@ def test_tasks_are_looked_at(options: dict[str, Any], expected: set[str]) -> Non
         tasks._registry.pop("test.checks.odd")
     assert ids(messages) == expected
     assert all("test.checks.odd" in message.msg for message in messages)
+
+
+@pytest.mark.parametrize(("secret", "expected"), [(True, {"E030"}), (False, set())])
+def test_a_secret_must_not_stay_in_an_inbox(
+    secret: bool, expected: set[str], settings: Any
+) -> None:
+    values = {"name": "test.checks.hint", "channels": ("email", "in_app"), "secret": secret}
+    type("Hint", (Kind,), values)
+    in_app = conf.DEFAULTS["CHANNELS"]["in_app"]
+    try:
+        messages = found(**changed(settings, CHANNELS={"email": EMAIL, "in_app": in_app}))
+    finally:
+        kinds._registry.pop("test.checks.hint")
+    assert ids(messages) == expected
 
 
 def test_the_order_of_the_apps_matters(settings: Any) -> None:

@@ -69,6 +69,17 @@ class Notification(Work):
             models.Index(
                 fields=["user"], name="ntf_message_user", condition=models.Q(user__isnull=False)
             ),
+            # The inbox of one user, newest first; and what is unread there, which is little.
+            models.Index(
+                fields=["user", "-wanted_at", "-id"],
+                name="ntf_message_inbox",
+                condition=models.Q(channel="in_app", state__in=["delivered", "read"]),
+            ),
+            models.Index(
+                fields=["user"],
+                name="ntf_message_unread",
+                condition=models.Q(channel="in_app", state="delivered"),
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -49,6 +49,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
     State.PENDING: {
         State.PENDING: "an attempt failed and goes again, a hold, or the lease ran out",
         State.SENT: "a provider accepted it",
+        State.DELIVERED: "its time came and it is in-app: the row is the message",
         State.DONE: "the task returned",
         State.UNKNOWN: "an at-most-once kind and nobody knows whether the provider has it",
         State.DEAD: "no attempt is left, or none can help",
@@ -65,7 +66,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.DEAD: "the provider reported a failure for good",
     },
     State.DELIVERED: {
-        State.READ: "receipt",
+        State.READ: "receipt, or its reader in the app",
         State.BOUNCED: "receipt",
         State.COMPLAINED: "receipt",
     },
