@@ -195,6 +195,7 @@ NOTIFICATIONS = {
             "RATE": read_rate("EMAIL_QUEUE_RATE", "10/s"),
             "CONCURRENCY": read_number("EMAIL_QUEUE_CONCURRENCY", 5, least=1, most=1000),
         },
+        "in_app": {},
     },
     "PROVIDERS": {
         name: {

@@ -6,6 +6,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/rq/", include("config.rq_screens")),
     path("admin/", admin.site.urls),
+    path("inbox/", include("notifications.bell")),
     path("language/", include("django.conf.urls.i18n")),
     path("", include("orders.urls")),
 ]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import router
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -49,14 +49,13 @@ class Item:
 def inbox(user: Reader, *, limit: int = PAGE, before: int | None = None) -> list[Item]:
     """The newest `limit` messages of `user`, newest first; those older than the message `before`.
 
-    Takes a query, and what the kinds load. A message whose text cannot be made (what it is about
+    Takes one query, and what the kinds load. A message whose text cannot be made (what it is about
     was deleted) says so instead of hiding the others.
     """
     rows = _shown(user)
     if before is not None:
-        last = rows.filter(pk=before).values_list("wanted_at", flat=True).first()
-        if last is None:
-            return []
+        # Compared in the database: SQLite keeps times as text, and Python would add digits.
+        last = Subquery(rows.filter(pk=before).values("wanted_at"))
         rows = rows.filter(Q(wanted_at__lt=last) | Q(wanted_at=last, pk__lt=before))
     page = list(rows.defer("content").order_by("-wanted_at", "-pk")[:limit])
     notes = dict(_notes(page))

@@ -13,9 +13,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
+from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
+from notifications import conf
 from notifications.dispatch import notify
 from notifications.events import on
 from notifications.kinds import Kind
@@ -69,9 +71,12 @@ def send_reset_link(user_id: int) -> None:
 
 def _tell_customer(kind: type[Kind], order_id: int, **facts: str) -> None:
     order = Order.objects.select_related("customer").filter(pk=order_id).first()
-    if order is None or not order.customer.email:  # deleted meanwhile; nowhere to write to
+    if order is None:  # deleted meanwhile
         return
-    notify(kind, to=order.customer, context={"order_id": order.pk, **facts}, about=order)
+    customer, context = order.customer, {"order_id": order.pk, **facts}
+    known = [name for name in kind.channels if conf.channel(name).channel.address_of(customer)]
+    if known:
+        notify(kind, to=customer, channels=known, context=context, about=order)
 
 
 # -- what -----------------------------------------------------------------------------------
@@ -89,6 +94,8 @@ class ShopKind(Kind):
 class OrderKind(ShopKind):
     """A message about an order; its context holds `order_id`."""
 
+    channels = ("email", "in_app")
+
     @classmethod
     def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:
         """Load the orders of all rows with two queries."""
@@ -101,6 +108,11 @@ class OrderKind(ShopKind):
             {**_house(), **_describe(orders[row.context["order_id"]]), **row.context}
             for row in batch
         ]
+
+    @classmethod
+    def link(cls, row: Notification, context: Mapping[str, Any]) -> str:
+        """The order's page."""
+        return reverse("order", args=[context["order"]["number"]])
 
     @classmethod
     def sample(cls) -> Mapping[str, Any]:

@@ -232,16 +232,20 @@ def test_messages_are_read_one_by_one_or_all_at_once() -> None:
     assert row.settled_at > row.created_at
 
 
-def test_pages_follow_each_other_without_gaps_whatever_is_new() -> None:
+@pytest.mark.parametrize("same", [True, False])
+def test_pages_follow_each_other_without_gaps_whatever_is_new(same: bool) -> None:
     ann = make_user()
     rows = [tell(ann, str(number)) for number in range(5)]
-    Notification.objects.update(wanted_at=rows[0].created_at)  # all at the same moment
+    if same:
+        moment = Notification.objects.get(pk=rows[0].pk).wanted_at
+        Notification.objects.update(wanted_at=moment)
     first = inbox.inbox(ann, limit=2)
     tell(ann, "new")
     second = inbox.inbox(ann, limit=2, before=first[-1].id)
     third = inbox.inbox(ann, limit=2, before=second[-1].id)
     seen = [item.id for item in [*first, *second, *third]]
     assert seen == [row.pk for row in reversed(rows)]
+    assert inbox.inbox(ann, before=third[-1].id) == []
 
 
 def test_counting_stops_where_it_is_told_to() -> None:

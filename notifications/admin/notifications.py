@@ -23,7 +23,7 @@ from notifications.admin.search import find_notifications
 from notifications.admin.standing import age
 from notifications.admin.work import RowAdmin, name_of, read_kind
 from notifications.kinds import all_kinds
-from notifications.message import Email
+from notifications.message import Email, Note
 from notifications.models import Notification
 from notifications.previews import preview
 from notifications.redaction import describe
@@ -141,6 +141,8 @@ def _explain(error: Exception) -> str:
 
 
 def _shown(message: Any, *, as_text: bool) -> HttpResponse:
+    if isinstance(message, Note):
+        return _plain("\n\n".join(filter(None, (message.title, message.text, message.link))))
     if not isinstance(message, Email):
         return _plain(str(message))
     if message.html and not as_text:

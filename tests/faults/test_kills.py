@@ -21,7 +21,8 @@ def check(world: World, kills: int, seconds: float = 60) -> None:
     assert tally.lost == 0, world.logs()[-4000:]
     assert tally.doubled <= kills * WINDOW
     orders = world.count("orders_order")
-    confirmations = world.count("notifications_notification WHERE kind = 'order_confirmation'")
+    confirmed = "channel = 'email' AND kind = 'order_confirmation'"
+    confirmations = world.count(f"notifications_notification WHERE {confirmed}")
     assert (orders, confirmations) == (ORDERS, ORDERS)
 
 

@@ -30,7 +30,7 @@ from notifications.testing.guarded import find_free_port
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
-FINAL = ("sent", "done", "dead", "expired", "cancelled", "suppressed")
+FINAL = ("sent", "delivered", "done", "dead", "expired", "cancelled", "suppressed")
 
 
 class CountingInbox:

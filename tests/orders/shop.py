@@ -49,10 +49,11 @@ def make_order(customer: User | None = None, **fields: Any) -> Order:
 
 
 def run_handlers() -> list[str]:
-    """Run the waiting tasks; the kinds of all messages asked for, in their order."""
+    """Run the waiting tasks; the kinds of all mails asked for, in their order."""
     while tasks.run_due("default"):
         pass
-    return list(Notification.objects.order_by("pk").values_list("kind", flat=True))
+    mails = Notification.objects.filter(channel="email")
+    return list(mails.order_by("pk").values_list("kind", flat=True))
 
 
 def compose(row: Notification) -> Email:
@@ -65,5 +66,5 @@ def compose(row: Notification) -> Email:
 
 
 def compose_last() -> Email:
-    """The mail of the newest row."""
-    return compose(Notification.objects.latest("pk"))
+    """The newest mail."""
+    return compose(Notification.objects.filter(channel="email").latest("pk"))

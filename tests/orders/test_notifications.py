@@ -12,9 +12,9 @@ from django.conf import settings
 from django.test import Client, override_settings
 from django.utils import translation
 
-from notifications import conf
+from notifications import conf, inbox
 from notifications.kinds import Kind, all_kinds
-from notifications.message import Email
+from notifications.message import Email, Note
 from notifications.models import Notification
 from orders import notifications as shop
 from orders.models import Order
@@ -218,7 +218,7 @@ def test_an_order_that_is_gone_fails_alone() -> None:
     run_handlers()
     Order.objects.all().delete()
     with pytest.raises(KeyError, match=str(order.pk)):
-        compose(Notification.objects.get())
+        compose(Notification.objects.get(channel="email"))
 
 
 def test_the_customers_language_is_taken() -> None:
@@ -249,6 +249,46 @@ def test_money_is_written_as_the_language_does(
 def test_messages_go_to_the_user_and_are_about_the_order() -> None:
     order = make_order()
     tell(order, "shipped")
-    row = Notification.objects.get()
+    row = Notification.objects.get(channel="email")
     assert row.user_id == order.customer_id
     assert row.context == {"order_id": order.pk, "status": "shipped"}
+
+
+NOTES = [kind for kind in KINDS if "in_app" in kind.channels]
+
+
+def compose_note(kind: type[Kind], language: str) -> Note:
+    row = Notification(pk=1, kind=kind.name, channel="in_app", to="7", language=language)
+    note = conf.channel("in_app").channel.compose(row, kind, kind.sample())
+    assert isinstance(note, Note)
+    return note
+
+
+def test_what_orders_say_is_in_the_app_too() -> None:
+    assert {kind.name for kind in NOTES} == {
+        "order_confirmation", "order_status_update", "payment_receipt", "refund_confirmation"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOTES, ids=lambda kind: kind.name)
+def test_notes_are_short_and_in_the_readers_language(kind: type[Kind]) -> None:
+    english, german = (compose_note(kind, language) for language in ("en", "de"))
+    assert english.title == compose_sample(kind, "en").subject
+    assert german.title == compose_sample(kind, "de").subject
+    assert english.text != german.text
+    assert english.link == german.link == "/orders/7K2M-Q9XA/"
+    for note in (english, german):
+        assert note.text
+        assert "\n" not in note.text
+        assert not re.search(r"\{[{%#]|[%#}]\}|None|&", f"{note.title}{note.text}")
+
+
+def test_a_customer_finds_what_happened_to_an_order_in_the_inbox() -> None:
+    order = make_order()
+    tell(order, "shipped")
+    tell(order, "delivered")
+    newest, older = inbox.inbox(order.customer)
+    assert newest.title == f"Your order {order.number} was delivered"
+    assert older.title == f"Your order {order.number} has left us"
+    assert newest.link == order.get_absolute_url()
+    assert newest.type == "order_status_update"

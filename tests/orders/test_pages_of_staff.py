@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import transaction
 from django.test import Client, override_settings
 from django.urls import get_resolver, reverse
 
 from config import rq_screens
+from notifications import inbox
+from notifications.dispatch import notify
 from notifications.muting import muted
 from orders import caught_mail
 from orders.models import Order, User
+from orders.notifications import OrderConfirmation
+from tests.admin.screens import page_of, text_of, url
 from tests.orders.shop import make_customer, make_order, run_handlers
 
 pytestmark = pytest.mark.django_db
@@ -162,3 +167,19 @@ def test_caught_mail_cannot_run_scripts_in_the_shop(client: Client, caught: Path
 @pytest.mark.parametrize("page", ["/mail/", "/mail/1/"])
 def test_without_a_catcher_there_is_no_such_page(client: Client, page: str) -> None:
     assert client.get(page).status_code == 404
+
+
+def test_an_in_app_message_is_shown_as_its_reader_sees_it(client: Client) -> None:
+    order = make_order()
+    with transaction.atomic():
+        (row,) = notify(
+            OrderConfirmation, to=order.customer, context={"order_id": order.pk},
+            channels=["in_app"],
+        )  # fmt: skip
+    log_in(client, is_superuser=True)
+    assert "Yes: it was delivered." in text_of(client, page_of(row))
+    shown = text_of(client, url("notification", "preview", row.pk)).split("\n\n")
+    assert shown[0] == f"We have your order {order.number}"
+    assert shown[2] == order.get_absolute_url()
+    inbox.mark_read(order.customer, "all")
+    assert "Yes: it was read." in text_of(client, page_of(row))

@@ -26,17 +26,15 @@ def topics() -> list[str]:
     return list(Task.objects.order_by("pk").values_list("topic", flat=True))
 
 
-def test_a_new_order_is_an_event_and_one_mail() -> None:
+def test_a_new_order_is_an_event_and_one_message_on_each_channel() -> None:
     order = Order.objects.create(customer=make_customer())
     assert topics() == ["order.placed"]
     assert Task.objects.get().payload == {"order_id": order.pk}
     assert run_handlers() == ["order_confirmation"]
-    row = Notification.objects.get()
-    assert (row.to, row.about_type, row.about_id) == (
-        "ada@example.com",
-        "orders.order",
-        str(order.pk),
-    )
+    mail, in_app = Notification.objects.order_by("pk")
+    assert (mail.to, in_app.to) == ("ada@example.com", str(order.customer.pk))
+    for row in (mail, in_app):
+        assert (row.about_type, row.about_id) == ("orders.order", str(order.pk))
 
 
 def test_after_the_commit_its_queue_holds_a_job(redis: Redis) -> None:
@@ -187,6 +185,8 @@ def test_a_user_without_an_address_is_not_written_to() -> None:
     Order.objects.create(customer=customer)
     assert topics() == ["user.registered", "order.placed"]
     assert run_handlers() == []
+    told = Notification.objects.get()  # but finds it in the shop
+    assert (told.channel, told.user) == ("in_app", customer)
 
 
 def test_what_was_deleted_meanwhile_is_not_told() -> None:

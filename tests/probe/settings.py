@@ -15,7 +15,10 @@ if url := os.environ.get("PROBE_ELSEWHERE"):
     RQ_QUEUES["elsewhere"] = {"URL": url}
 NOTIFICATIONS = {
     **NOTIFICATIONS,
-    "CHANNELS": {"email": {**NOTIFICATIONS["CHANNELS"]["email"], "TIMEOUT": 1.0}},
+    "CHANNELS": {
+        **NOTIFICATIONS["CHANNELS"],
+        "email": {**NOTIFICATIONS["CHANNELS"]["email"], "TIMEOUT": 1.0},
+    },
     "LEASE": 3.0,
     "TASK_TIMEOUT": 20.0,
     "RETRY": {"RETRIES": 3, "BASE": 0.2, "JITTER": 0.0},
