@@ -48,12 +48,17 @@
     const link = event.target.closest("a[data-marks-read]");
     const form = link && document.getElementById(link.dataset.marksRead);
     if (!form) return;
-    fetch(form.action, {
+    const told = fetch(form.action, {
       method: "POST",
       body: new FormData(form),
       headers: { Accept: "application/json" },
       credentials: "same-origin",
-      keepalive: true, // the page is left meanwhile
+      keepalive: true, // the page may be left meanwhile
     }).catch(() => {});
+    if (event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    // The next page's bell shall count it as read; but nobody waits long for that.
+    event.preventDefault();
+    const patience = new Promise((done) => setTimeout(done, 500));
+    Promise.race([told, patience]).then(() => location.assign(link.href));
   });
 })();
