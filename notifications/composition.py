@@ -13,7 +13,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 
 from notifications.channels.base import Channel
-from notifications.kinds import Kind, get_kind
+from notifications.kinds import Kind, get_kind, prepare
 from notifications.message import Outcome, Verdict
 from notifications.models import Notification
 from notifications.redaction import describe, safe_traceback
@@ -71,7 +71,7 @@ def _contexts(
     if kind is None:
         return [(row, row.context) for row in rows]
     try:
-        return list(zip(rows, kind.prepare(rows), strict=True))
+        return list(zip(rows, prepare(kind, rows), strict=True))
     except (OperationalError, InterfaceError):
         raise
     except Exception as error:

@@ -345,7 +345,7 @@ def _insert(rows: list[Notification]) -> list[Notification]:
         rows = [_insert_once(row, using) for row in rows]
     else:
         inserts.insert(rows, using=using)
-    for queue in {row.queue for row in rows} - {""}:
+    for queue in {row.queue for row in rows}:
         rings.ring_on_commit(queue, using)
     return rows
 

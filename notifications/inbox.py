@@ -6,11 +6,10 @@ comes, by the clock) and `read` when its reader says so. Its text is made here, 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import router
@@ -19,12 +18,10 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from notifications import conf
-from notifications.kinds import Kind, get_kind
+from notifications.composition import compose
+from notifications.kinds import all_kinds
 from notifications.message import Note
 from notifications.models import Notification, Priority, State
-from notifications.redaction import describe
-
-logger = logging.getLogger("notifications.inbox")
 
 MOST = 100  # unread messages are counted up to here
 PAGE = 20
@@ -58,7 +55,7 @@ def inbox(user: Reader, *, limit: int = PAGE, before: int | None = None) -> list
         last = Subquery(rows.filter(pk=before).values("wanted_at"))
         rows = rows.filter(Q(wanted_at__lt=last) | Q(wanted_at=last, pk__lt=before))
     page = list(rows.defer("content").order_by("-wanted_at", "-pk")[:limit])
-    notes = dict(_notes(page))
+    notes = _notes(page)
     return [_item(row, notes.get(row.pk)) for row in page]
 
 
@@ -118,39 +115,15 @@ def _item(row: Notification, note: Note | None) -> Item:
     return Item(row.pk, note.title, note.text, note.link, note.type, read, row.wanted_at)
 
 
-def _notes(rows: Iterable[Notification]) -> Iterator[tuple[int, Note]]:
-    """The note of each row that has one, what it shows loaded for all rows of a kind at once."""
-    by_kind: dict[str, list[Notification]] = {}
-    for row in rows:
-        by_kind.setdefault(row.kind, []).append(row)
-    channel = conf.channel("in_app").channel
-    for name, alike in by_kind.items():
-        for row, kind, context in _contexts(name, alike):
-            try:
-                yield row.pk, channel.compose(row, kind, context)
-            except Exception as error:
-                _complain([row], error)
+def _notes(rows: Sequence[Notification]) -> dict[int, Note]:
+    """The notes of those rows that have one, by primary key."""
+    composition = compose(
+        [row for row in rows if _is_showable(row)], conf.channel("in_app").channel
+    )
+    return {each.row.pk: each.message for each in composition.composed}
 
 
-def _contexts(
-    name: str, rows: Sequence[Notification]
-) -> Iterator[tuple[Notification, type[Kind], Mapping[str, Any]]]:
-    """One bad row must not take its neighbours along."""
-    try:
-        kind = get_kind(name)
-        if kind.secret:
-            raise LookupError("a secret does not stay in an inbox")
-        contexts = list(kind.prepare(rows))
-    except Exception as error:
-        if len(rows) == 1:
-            _complain(rows, error)
-        else:
-            for row in rows:
-                yield from _contexts(name, [row])
-        return
-    for row, context in zip(rows, contexts, strict=True):
-        yield row, kind, context
-
-
-def _complain(rows: Sequence[Notification], error: Exception) -> None:
-    logger.warning("notification %s cannot be shown: %s", rows[0].pk, describe(error))
+def _is_showable(row: Notification) -> bool:
+    """Whether its kind is still there, and has not come to make secrets."""
+    kind = all_kinds().get(row.kind)
+    return kind is not None and not kind.secret

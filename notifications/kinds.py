@@ -105,6 +105,17 @@ class Kind:
         return {}
 
 
+# The stored context of a test message: it shows the kind's sample, and loads nothing.
+SAMPLE: Mapping[str, Any] = {"sample": True}
+
+
+def prepare(kind: type[Kind], batch: Sequence[Notification]) -> list[Mapping[str, Any]]:
+    """The template context of each row of `batch`, in its order; test messages get the sample."""
+    real = [row for row in batch if row.context != SAMPLE]
+    given = iter(kind.prepare(real) if real else ())
+    return [kind.sample() if row.context == SAMPLE else next(given) for row in batch]
+
+
 def get_kind(name: str) -> type[Kind]:
     """The kind registered as `name`. Raises UnknownKind."""
     try:

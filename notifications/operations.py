@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import django_rq
-from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, router, transaction
@@ -25,8 +25,18 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.serializers import JSONSerializer
 
 from notifications import conf, holds, outbox, rings
+from notifications.dispatch import To, notify
 from notifications.errors import WrongState
-from notifications.models import DeadLetter, Hold, Notification, Stamp, State, Task
+from notifications.kinds import SAMPLE, Kind, get_kind
+from notifications.models import (
+    DeadLetter,
+    Hold,
+    Notification,
+    Priority,
+    Stamp,
+    State,
+    Task,
+)
 from notifications.models.work import may_move
 from notifications.service import Service
 
@@ -69,8 +79,7 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         _audit(by, row, CHANGE, "Retried.")
-        if row.queue:
-            rings.ring_on_commit(row.queue, using)
+        rings.ring_on_commit(row.queue, using)
 
 
 def cancel(row: Notification | Task, *, by: Person = None) -> None:
@@ -94,6 +103,41 @@ def discard(letter: DeadLetter, *, by: Person = None) -> None:
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
         _audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
         letter.delete()
+
+
+def send_test(
+    channel: str,
+    *,
+    to: To,
+    kind: type[Kind] | None = None,
+    language: str = "",
+    priority: Priority = Priority.CRITICAL,
+    retries: int = 0,
+    by: Person = None,
+) -> Notification:
+    """Send `kind` with its sample data, or the app's own test message, to one recipient.
+
+    Raises what `notify` raises.
+    """
+    with transaction.atomic(using=router.db_for_write(Notification)):
+        [row] = notify(
+            kind or get_kind("notifications_test"),
+            to=to,
+            channels=[channel],
+            context=SAMPLE,
+            language=language,
+            priority=priority,
+            retries=retries,
+        )
+        row.refresh_from_db()
+        _audit(by, row, ADDITION, "Sent as a test.")
+    return row
+
+
+def is_due(row: Notification | Task) -> bool:
+    """Whether a waiting row's time has come, by the database's clock."""
+    rows = type(row)._default_manager.filter(pk=row.pk, state=State.PENDING)
+    return bool(rows.filter(due_at__lte=Now()).exists())
 
 
 def retry_rows(rows: QuerySet[Notification] | QuerySet[Task], *, by: Person = None) -> int:

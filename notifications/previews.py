@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from notifications import conf
-from notifications.kinds import Kind, get_kind
+from notifications.kinds import Kind, get_kind, prepare
 from notifications.models import Notification
 
 
@@ -23,7 +23,7 @@ def preview(row: Notification) -> Any:
             raise LookupError("Its content was erased when it was sent.")
         return channel.compose(row, None, row.context)
     kind = get_kind(row.kind)
-    context = kind.sample() if kind.secret else next(iter(kind.prepare([row])))
+    [context] = [kind.sample()] if kind.secret else prepare(kind, [row])
     return channel.compose(row, kind, context)
 
 

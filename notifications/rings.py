@@ -61,7 +61,12 @@ def ring(*queues: str) -> None:
 
 
 def ring_on_commit(queue: str, using: str) -> None:
-    """Ring after the commit of the transaction on database `using`; never if it is rolled back."""
+    """Ring after the commit of the transaction on database `using`; never if it is rolled back.
+
+    What is not sent anywhere has no queue (""), and nobody is rung.
+    """
+    if not queue:
+        return
     connection = connections[using]
     if not connection.in_atomic_block:
         if connection.get_autocommit():

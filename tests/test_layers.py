@@ -22,7 +22,8 @@ FLOW = {
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
-    "message", "models", "muting", "providers", "redaction", "retries", "timelimits",
+    "message", "models", "muting", "notifications", "providers", "redaction", "retries",
+    "timelimits",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 
