@@ -78,6 +78,12 @@ DEFAULTS: dict[str, Any] = {
     "LONGEST_TASK": 600.0,  # seconds; no task may declare a longer timeout
     "STRICT": False,  # refuse publish() and notify() outside a transaction, instead of warning
     "BACKLOG_AGE": "3d",  # what should have gone out longer ago waits for a person; None: never
+    # A message that nobody knows the fate of, and that must not go out twice, waits this long for a
+    # receipt; then it is a dead letter. None: for ever.
+    "UNKNOWN_AFTER": "1d",
+    # Key of the hashes that suppressed addresses are kept as; empty: SECRET_KEY. With another key
+    # they are not found: a former SECRET_KEY belongs into SECRET_KEY_FALLBACKS, or in here.
+    "SUPPRESSION_KEY": "",
     "FRONTEND_URL": "",  # origin of absolute links in messages: workers have no request
     "FROM_EMAIL": "",  # From header; empty: DEFAULT_FROM_EMAIL
     # Days each settled state is kept: contents and rows are removed by `notifications_clean`.

@@ -190,7 +190,7 @@ def settle(settlements: Sequence[Settlement], attempts: Sequence[Attempt] = ()) 
             if updated and (row := _falling(first)) is not None and follow(row, using):
                 continue  # nothing gave up: it goes on
             if updated and first.dead is not None:
-                _bury(first, first.dead).save(using=using, force_insert=True)
+                bury(first, first.dead).save(using=using, force_insert=True)
         inserts.insert(attempts, using=using, filled=False)
     return settled
 
@@ -325,7 +325,8 @@ def _from_now(seconds: float) -> Any:
     return Now() + timedelta(seconds=seconds) if seconds else Now()
 
 
-def _bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
+def bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
+    """The dead letter, not saved yet, of a row that is settled so."""
     row = one.row
     link: Mapping[str, Any] = {"task": row} if isinstance(row, Task) else {"notification": row}
     return DeadLetter(

@@ -24,6 +24,15 @@ def scrub(text: str, *, limit: int = 300) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def mask(address: str) -> str:
+    """Enough of an address to recognise, not enough to use: `a…@e….com`."""
+    local, at, domain = address.partition("@")
+    if not at:
+        return f"{address[:3]}…{address[-2:]}" if len(address) > 6 else "…"
+    name, dot, top = domain.rpartition(".")
+    return f"{local[:1]}…@{name[:1]}…{dot}{top}"
+
+
 def describe(error: BaseException) -> str:
     """The error's class and scrubbed message."""
     return f"{type(error).__qualname__}: {scrub(str(error))}".rstrip(": ")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from notifications import conf
+from notifications import conf, suppressions
 from notifications.judgement import find_kind, judge, record
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Notification, State
@@ -69,7 +69,18 @@ def sift(rows: Sequence[Notification]) -> Sifted:
         else:
             row.to = address
             (sifted.suspects if row.lapses else sifted.fit).append(row)
+    _withhold(sifted)
     return sifted
+
+
+def _withhold(sifted: Sifted) -> None:
+    """Keep back what would go to an address that must not be written to."""
+    unwanted = suppressions.blocked([*sifted.fit, *sifted.suspects])
+    for rows in (sifted.fit, sifted.suspects) if unwanted else ():
+        for row in [row for row in rows if row.pk in unwanted]:
+            rows.remove(row)
+            reason = unwanted[row.pk]
+            sifted.settlements.append(Settlement(row, State.SUPPRESSED, False, reason=reason))
 
 
 def _lapse(row: Notification) -> Settlement:

@@ -22,6 +22,7 @@ from notifications.admin.base import ReadOnlyAdmin
 from notifications.admin.standing import age, chip, judge
 from notifications.admin.timeline import timeline
 from notifications.models import Notification, State, Task
+from notifications.redaction import mask
 
 RETRIED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED, State.SUPPRESSED}
 
@@ -46,15 +47,6 @@ class Button:
     url: str
     post: bool = True  # else a link, to a page that asks
     looks: str = ""  # "default" or "delete", as Django's own buttons
-
-
-def mask(address: str) -> str:
-    """Enough of an address to recognise, not enough to use: `a…@e….com`."""
-    local, at, domain = address.partition("@")
-    if not at:
-        return f"{address[:3]}…{address[-2:]}" if len(address) > 6 else "…"
-    name, dot, top = domain.rpartition(".")
-    return f"{local[:1]}…@{name[:1]}…{dot}{top}"
 
 
 class WorkAdmin(ReadOnlyAdmin):

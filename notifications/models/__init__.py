@@ -5,8 +5,10 @@ from notifications.models.attempt import Attempt
 from notifications.models.dead_letter import DeadLetter
 from notifications.models.hold import Hold
 from notifications.models.notification import Notification
+from notifications.models.receipt import Receipt
 from notifications.models.schedule import Schedule
 from notifications.models.stamp import Stamp
+from notifications.models.suppression import Suppression
 from notifications.models.task import Task
 from notifications.models.work import Priority, State, Work
 
@@ -17,9 +19,11 @@ __all__ = [
     "Hold",
     "Notification",
     "Priority",
+    "Receipt",
     "Schedule",
     "Stamp",
     "State",
+    "Suppression",
     "Task",
     "Work",
 ]

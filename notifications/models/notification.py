@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from notifications.models.work import Work, work_indexes
+from notifications.models.work import State, Work, work_indexes
 
 
 class Notification(Work):
@@ -79,6 +79,11 @@ class Notification(Work):
                 fields=["user"],
                 name="ntf_message_unread",
                 condition=models.Q(channel="in_app", state="delivered"),
+            ),
+            models.Index(
+                fields=["settled_at"],
+                name="ntf_message_unknown",
+                condition=models.Q(state=State.UNKNOWN),
             ),
         ]
         constraints = [

@@ -1,0 +1,419 @@
+"""What providers report later, taken in and applied.
+
+    take     a batch of reports: those not known yet are matched, applied and kept as `Receipt` rows
+    sweep    those that came too early, a moment later: their attempt has been settled by now
+    give_up  messages of an unknown fate that no receipt came for in time
+
+A report is applied in the transaction that keeps it. The messages it is about are locked and never
+waited for: one that a worker has in hand, or another batch, is left to the sweep. So nothing here
+can stop a worker or be stopped by one, and a batch is a handful of queries however long it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models, router, transaction
+from django.db.models import Case, Q, Value, When
+from django.db.models.functions import Now
+
+from notifications import conf, fates, inserts, suppressions
+from notifications.judgement import find_kind
+from notifications.message import Fate, Outcome, Report, Verdict
+from notifications.models import Attempt, DeadLetter, Notification, Receipt, State
+from notifications.models.work import may_move
+from notifications.outbox import DeadLetterDraft, Settlement, bury
+from notifications.recipients import permitted
+from notifications.retries import Again, GiveUp, decide
+from notifications.suppressions import Reason, Unwanted
+
+logger = logging.getLogger("notifications.receipts")
+
+BATCH = 500  # reports matched and applied together
+FIRST_LOOK = 1.0  # seconds after which an early receipt is looked at again; then twice as long ...
+LAST_LOOK = timedelta(days=1)  # ... until this long after it came
+
+LONGEST_KEY = 200  # characters; a longer one is kept as its hash
+
+_REASONS = {
+    Fate.BOUNCED: Reason.BOUNCE,
+    Fate.COMPLAINED: Reason.COMPLAINT,
+    Fate.OPTED_OUT: Reason.OPT_OUT,
+}
+_TAKEN = (State.SENT, State.DELIVERED, State.READ, State.BOUNCED, State.COMPLAINED)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch of reports."""
+
+    reports: int = 0
+    known: int = 0  # they had come before
+    applied: int = 0
+    moved: int = 0  # messages that stand elsewhere now
+    waiting: int = 0  # kept until their message is settled, or for nothing
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(eq=False, slots=True)
+class _Message:
+    """A locked message, and what is known of its attempts."""
+
+    row: Any  # Notification, annotated with `now` and `has_content`
+    attempts: list[Attempt]  # the oldest first
+    state: State
+    reason: str = ""
+    after: float = 0.0  # seconds until it goes again
+    dead: DeadLetterDraft | None = None
+
+    def attempt_of(self, receipt: Receipt) -> Attempt | None:
+        """The attempt a receipt is about: by the provider's id, else the one left unknown."""
+        for each in reversed(self.attempts):
+            if each.provider == receipt.provider and each.message_id == receipt.message_id != "":
+                return each
+        for each in reversed(self.attempts):
+            if each.outcome == Verdict.UNKNOWN and each.provider in (receipt.provider, ""):
+                return each
+        return None
+
+
+def take(provider: str, reports: Sequence[Report]) -> Taken:
+    """Keep and apply what `provider` reports, in one transaction. Raises database errors: whoever
+    brought the reports shall bring them again."""
+    by_key = {_key(report): report for report in reports}
+    taken = Taken(reports=len(reports), known=len(reports) - len(by_key))
+    with transaction.atomic(using=_using()):
+        # In the order of their keys: two batches with the same ones cannot wait for each other.
+        for keys in _chunks(sorted(by_key)):
+            taken += _take({key: by_key[key] for key in keys}, provider)
+    if reports:
+        logger.info("receipts of %s: %s", provider, taken)
+    return taken
+
+
+def sweep() -> Taken:
+    """Apply what came before its attempt was settled. Costs one look at an index when there is
+    nothing."""
+    due = Receipt.objects.using(_using()).filter(look_at__lte=Now())
+    if not due.exists():
+        return Taken()
+    with transaction.atomic(using=_using()):
+        rows = due.select_for_update(skip_locked=True, no_key=True).annotate(now=Now())
+        receipts = list(rows.order_by("look_at")[:BATCH])
+        moved = _apply(receipts)
+        for receipt in receipts:
+            _plan_look(receipt, now=receipt.now)
+        Receipt.objects.using(_using()).bulk_update(
+            receipts, ["notification", "attempt", "applied", "look_at"]
+        )
+    applied = sum(receipt.applied for receipt in receipts)
+    return Taken(applied=applied, moved=moved, waiting=len(receipts) - applied)
+
+
+def give_up() -> int:
+    """End what has been unknown for NOTIFICATIONS["UNKNOWN_AFTER"]; how many messages.
+
+    A kind that is sent at most once leaves a dead letter, for a person to decide; one that has
+    become at-least-once since goes again.
+    """
+    limit = conf.get("UNKNOWN_AFTER")
+    if limit is None:
+        return 0
+    old = Notification.objects.filter(
+        state=State.UNKNOWN, settled_at__lt=Now() - conf.parse_duration(limit)
+    )
+    ended = 0
+    while ids := list(old.order_by("settled_at").values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic(using=_using()):
+            messages = list(_lock(ids).values())
+            for message in messages:
+                kind = find_kind(message.row.kind)
+                if kind is None or kind.at_most_once:
+                    reason = f"the provider may have it, and told nothing within {limit}"
+                    message.state, message.reason = State.DEAD, reason
+                    message.dead = DeadLetterDraft(reason, code="unknown")
+                else:
+                    message.state = State.PENDING
+            ended += _write(messages)
+        if not messages:  # others have them locked
+            break
+    return ended
+
+
+def forget_unmatched(older_than: timedelta) -> int:
+    """Remove receipts about messages that nobody here sent; the others go with their message."""
+    old = Receipt.objects.filter(notification=None, received_at__lt=Now() - older_than)
+    return old.delete()[0]
+
+
+# -- one batch ----------------------------------------------------------------------------------
+
+
+def _take(by_key: dict[str, Report], provider: str) -> Taken:
+    rows = Receipt.objects.using(_using())
+    known = set(rows.filter(provider=provider, key__in=by_key).values_list("key", flat=True))
+    fresh = {key: report for key, report in by_key.items() if key not in known}
+    receipts = [_receipt(provider, key, report) for key, report in fresh.items()]
+    moved = _apply(receipts)
+    for receipt in receipts:
+        _plan_look(receipt, now=None)
+    suppressions.add(_unwanted_by_address(provider, fresh.values()))
+    inserts.insert(receipts, using=_using(), ignore_conflicts=True, filled=False)
+    applied = sum(receipt.applied for receipt in receipts)
+    return Taken(0, len(known), applied, moved, len(receipts) - applied)
+
+
+def _apply(receipts: Sequence[Receipt]) -> int:
+    """Match `receipts`, move what they are about, and mark those that were applied; how many
+    messages moved."""
+    about = _match(receipts)
+    messages = _lock(set(about.values()))
+    settled: dict[Attempt, str] = {}  # what became of attempts that were unknown
+    unwanted: list[Unwanted] = []
+    for receipt in sorted(receipts, key=_strength):
+        message = messages.get(about.get(id(receipt), 0))
+        if message is None or message.row.started:  # nobody's, or a worker has it in hand
+            continue
+        attempt = message.attempt_of(receipt)
+        if attempt is None:
+            continue
+        receipt.notification_id, receipt.attempt_id = message.row.pk, attempt.pk
+        receipt.applied = True
+        _hear(message, attempt, receipt)
+        if attempt.outcome == Verdict.UNKNOWN and receipt.fate != Fate.OPTED_OUT:
+            failed = receipt.fate == Fate.FAILED
+            attempt.outcome = settled[attempt] = receipt.verdict if failed else Verdict.ACCEPTED
+        unwanted += _unwanted_by_row(receipt, message.row)
+    for outcome in sorted(set(settled.values())):
+        ids = [attempt.pk for attempt, ended in settled.items() if ended == outcome]
+        Attempt.objects.using(_using()).filter(pk__in=ids).update(outcome=outcome)
+    suppressions.add(unwanted)
+    return _write(list(messages.values()))
+
+
+def _match(receipts: Sequence[Receipt]) -> dict[int, int]:
+    """The notification each receipt (by its `id()`) is about."""
+    ids = {receipt.message_id for receipt in receipts} - {""}
+    attempts = Attempt.objects.using(_using()).filter(message_id__in=ids).exclude(message_id="")
+    of_message = {
+        (provider, message_id): notification
+        for provider, message_id, notification in attempts.filter(
+            notification__isnull=False
+        ).values_list("provider", "message_id", "notification_id")
+    }
+    about = {
+        id(receipt): of_message.get((receipt.provider, receipt.message_id), receipt.about)
+        for receipt in receipts
+    }
+    return {number: pk for number, pk in about.items() if pk is not None}
+
+
+def _lock(ids: Collection[int]) -> dict[int, _Message]:
+    """The messages with these primary keys that nobody else has locked."""
+    if not ids:
+        return {}
+    rows = (
+        Notification.objects.using(_using())
+        .filter(pk__in=ids)
+        .order_by("pk")
+        .select_for_update(skip_locked=True, no_key=True)
+        .annotate(
+            now=Now(),
+            has_content=models.ExpressionWrapper(
+                Q(content__isnull=False), output_field=models.BooleanField()
+            ),
+        )
+        .defer("content", "context")
+    )
+    messages = {row.pk: _Message(row, [], State(row.state)) for row in rows}
+    attempts = Attempt.objects.using(_using()).filter(notification_id__in=messages).order_by("pk")
+    for attempt in attempts.only("notification_id", "provider", "outcome", "message_id"):
+        assert attempt.notification_id is not None
+        messages[attempt.notification_id].attempts.append(attempt)
+    return messages
+
+
+# -- one receipt --------------------------------------------------------------------------------
+
+
+def _hear(message: _Message, attempt: Attempt, receipt: Receipt) -> None:
+    """Let a receipt move its message."""
+    fate = Fate(receipt.fate)
+    latest = attempt.pk == message.attempts[-1].pk
+    unknown = attempt.outcome == Verdict.UNKNOWN
+    if not fates.counts(message.state, fate, latest=latest, unknown=unknown):
+        return
+    if fate is Fate.FAILED:
+        _fail(message, _outcome(receipt))
+    elif (target := fates.heading(message.state, fate)) is not None:
+        message.state = target
+        told = " ".join(word for word in (receipt.code, receipt.text) if word)
+        message.reason = told if fate is Fate.BOUNCED else ""
+
+
+def _fail(message: _Message, outcome: Outcome) -> None:
+    """The provider gave up: the message goes again or dies, as if the call had been answered so."""
+    row = message.row
+    if not row.kind and not row.has_content:  # it was erased when the provider accepted it
+        outcome = replace(outcome, verdict=Verdict.PERMANENT)
+    kind = find_kind(row.kind)
+    policy = (kind and kind.retry) or conf.retry_policy()
+    left = None if row.expires_at is None else (row.expires_at - row.now).total_seconds()
+    decision = decide(
+        outcome,
+        attempt=row.attempts,
+        policy=policy.with_overrides(row.policy_changes),
+        expires_in=left,
+    )
+    end = State(decision.state) if isinstance(decision, GiveUp) else State.PENDING
+    if end is message.state or not may_move(message.state, end):
+        return  # it goes again anyway, or has arrived
+    message.state, message.reason = end, decision.reason
+    if isinstance(decision, Again):
+        message.after = decision.after
+    elif end is State.DEAD:
+        message.dead = DeadLetterDraft(decision.reason, outcome.error, outcome.code)
+
+
+def _outcome(receipt: Receipt) -> Outcome:
+    """What a failure stands for. What would hold the provider makes this one message wait: if
+    nothing can be sent at all, the next call will say so."""
+    again = receipt.verdict in (Verdict.LATER, Verdict.HOLD)
+    return Outcome(
+        Verdict.LATER if again else Verdict.PERMANENT,
+        code=receipt.code,
+        text=receipt.text,
+        retry_after=receipt.retry_after,
+    )
+
+
+def _unwanted_by_row(receipt: Receipt, row: Notification) -> Iterator[Unwanted]:
+    reason = _why(Fate(receipt.fate), suppress=receipt.suppress)
+    if reason is not None:
+        address = permitted(row.channel, row.to) or row.to  # where it went in this environment
+        yield Unwanted(row.channel, address, reason, f"receipt of {receipt.provider}")
+
+
+def _unwanted_by_address(provider: str, reports: Iterable[Report]) -> Iterator[Unwanted]:
+    """What reports say of addresses they name, whoever sent the message they are about."""
+    try:
+        channels = conf.provider(provider).channels
+    except ImproperlyConfigured:  # of a provider that was in use once
+        return
+    for report in reports:
+        reason = _why(report.fate, suppress=report.suppress)
+        if reason is not None and report.to and len(channels) == 1:
+            yield Unwanted(channels[0], report.to, reason, f"receipt of {provider}")
+
+
+def _why(fate: Fate, *, suppress: bool) -> Reason | None:
+    return _REASONS.get(fate) or (Reason.OPT_OUT if suppress else None)
+
+
+def _receipt(provider: str, key: str, report: Report) -> Receipt:
+    outcome = report.outcome or Outcome(Verdict.PERMANENT)
+    return Receipt(
+        provider=provider,
+        key=key,
+        message_id=report.message_id[:200],
+        about=report.notification_id,
+        fate=str(report.fate),
+        code=(report.code or outcome.code)[:32],
+        text=(report.text or outcome.text)[:500],
+        verdict=str(outcome.verdict) if report.fate is Fate.FAILED else "",
+        retry_after=outcome.retry_after,
+        suppress=report.suppress or outcome.suppress,
+        at=report.at,
+    )
+
+
+def _key(report: Report) -> str:
+    if len(report.key) <= LONGEST_KEY:
+        return report.key
+    return hashlib.blake2s(report.key.encode()).hexdigest()
+
+
+def _strength(receipt: Receipt) -> int:
+    return fates.STRENGTH.index(Fate(receipt.fate))
+
+
+def _plan_look(receipt: Receipt, *, now: datetime | None) -> None:
+    """When to look at it again; `now` is the database's, None for one that just came."""
+    if receipt.applied:
+        receipt.look_at = None
+    elif now is None:
+        receipt.look_at = Now() + timedelta(seconds=FIRST_LOOK)
+    else:
+        age = now - receipt.received_at
+        receipt.look_at = None if age > LAST_LOOK else now + max(age, timedelta(seconds=FIRST_LOOK))
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def _write(messages: Sequence[_Message]) -> int:
+    """Move those that stand elsewhere now, with one UPDATE for all that go the same way."""
+    moving = [message for message in messages if message.state != message.row.state]
+    moved = 0
+    for (old, new), group in groupby(sorted(moving, key=_way), key=_way):
+        moved += _move(old, new, list(group))
+    inserts.insert(
+        [bury(Settlement(each.row, State.DEAD, False), each.dead) for each in moving if each.dead],
+        using=_using(),
+        ignore_conflicts=True,
+        filled=False,
+    )
+    risen = [message.row.pk for message in moving if message.row.state == State.DEAD]
+    if risen:
+        DeadLetter.objects.using(_using()).filter(notification__in=risen).delete()
+    return moved
+
+
+def _move(old: str, new: str, group: Sequence[_Message]) -> int:
+    assert may_move(old, new), (old, new)
+    changes: dict[str, Any] = {
+        "state": new,
+        "token": None,
+        "reason": _each({each.row.pk: each.reason[:300] for each in group}, models.CharField()),
+    }
+    if new == State.PENDING:
+        waits = {each.row.pk: timedelta(seconds=each.after) for each in group}
+        changes |= {"due_at": Now() + _each(waits, models.DurationField()), "settled_at": None}
+    else:
+        changes["settled_at"] = Now()
+    if new in _TAKEN:
+        changes["content"] = None
+    rows = Notification.objects.using(_using()).filter(
+        pk__in=[each.row.pk for each in group], state=old, started=False
+    )
+    return rows.update(**changes)
+
+
+def _each(values: dict[int, Any], field: models.Field[Any, Any]) -> Any:
+    """The value of each row by its primary key, as one expression."""
+    if len(set(values.values())) == 1:
+        return Value(next(iter(values.values())), output_field=field)
+    cases = [When(pk=pk, then=Value(value, output_field=field)) for pk, value in values.items()]
+    return Case(*cases, output_field=field)
+
+
+def _way(message: _Message) -> tuple[str, str]:
+    return message.row.state, message.state
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), BATCH):
+        yield keys[start : start + BATCH]
+
+
+def _using() -> str:
+    return router.db_for_write(Receipt)
