@@ -7,6 +7,7 @@ urlpatterns = [
     path("admin/rq/", include("config.rq_screens")),
     path("admin/", admin.site.urls),
     path("inbox/", include("notifications.bell")),
+    path("notifications/", include("notifications.urls")),
     path("language/", include("django.conf.urls.i18n")),
     path("", include("orders.urls")),
 ]

@@ -19,7 +19,8 @@ class NotificationsConfig(AppConfig):
     def ready(self) -> None:
         """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
         autodiscover_modules("notifications")
-        import_module("notifications.checks")  # registers itself; needs the apps to be loaded
+        for module in ("checks", "webhooks"):  # register themselves; need the apps to be loaded
+            import_module(f"notifications.{module}")
         post_migrate.connect(_stamp, sender=self)
 
 

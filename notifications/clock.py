@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from redis.exceptions import RedisError
 
-from notifications import alerts, conf, inbox, outbox, rings, tasks
+from notifications import alerts, conf, inbox, outbox, receipts, rings, tasks
 from notifications.connections import quick_redis
 
 logger = logging.getLogger("notifications.clock")
@@ -31,13 +31,14 @@ _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
 def tick(queues: Sequence[str]) -> list[str]:
-    """Start due schedules, deliver what needs no provider, and ring those of `queues` that have
-    due rows; the ones rung.
+    """Start due schedules, deliver what needs no provider, apply early receipts, and ring those of
+    `queues` that have due rows; the ones rung.
 
     Raises what the database and Redis raise.
     """
     tasks.tick_schedules()
     inbox.deliver_due()
+    receipts.sweep()
     due = outbox.due_queues(queues)
     for queue in due:
         rings.ring_now(queue, quick_redis(queue))

@@ -96,6 +96,14 @@ class DjangoEmail(Provider[Email]):
             if name != "BACKEND" and isinstance(value, str) and len(value) > 5
         ]
 
+    @property
+    def service(self) -> str:
+        """What Anymail calls the service it sends through; empty for other backends."""
+        try:
+            return str(getattr(import_string(self.options["BACKEND"]), "esp_name", ""))
+        except (ImportError, KeyError):
+            return ""
+
     def make_backend(self) -> BaseEmailBackend:
         """A new backend object, not open yet. Raises ImproperlyConfigured."""
         arguments = {name: value for name, value in self.options.items() if name != "BACKEND"}

@@ -32,6 +32,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from notifications.testing.sendgrid_events import SendGridEvents
+
 LARGEST = 30 * 1024 * 1024  # bytes of one request
 
 _ADDRESS = re.compile(r"[^@\s<>,]+@[^@\s<>,]+\.[^@\s<>,.]+")
@@ -96,11 +98,14 @@ class SendGridServer:
         api_key: str = "SG.test-key.only-for-tests",
         answers: Sequence[Answer] = (),
         largest: int = LARGEST,
+        events: SendGridEvents | None = None,
     ) -> None:
-        """`answers` are looked through in their order at each request; `largest` is in bytes."""
+        """`answers` are looked through in their order at each request; `largest` is in bytes;
+        `events` reports what becomes of accepted mails."""
         self.api_key = api_key
         self.answers = list(answers)
         self.largest = largest
+        self.events = events
         self.requests: list[Request] = []
         self.accepted: list[dict[str, Any]] = []
         self.deliveries: Counter[str] = Counter()  # mails by their custom_args.notification_id
@@ -154,6 +159,8 @@ class SendGridServer:
             self.accepted.append(payload)
             self.deliveries[number] += 1
             self._arrived.notify_all()
+        if self.events is not None:
+            self.events.accept(payload)
 
 
 class _Handler(BaseHTTPRequestHandler):

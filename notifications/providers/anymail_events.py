@@ -1,0 +1,73 @@
+"""What Anymail's webhooks tell, of whichever service, as reports.
+
+Anymail checks each service's signature and reads its events into one vocabulary (Anymail's
+documentation, "Tracking sent mail status"). Its `message_id` is the one it gave when it sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from anymail.signals import AnymailTrackingEvent, EventType, RejectReason
+
+from notifications.message import Fate, Outcome, Report, Verdict
+from notifications.redaction import scrub
+
+_FATES = {
+    EventType.QUEUED: Fate.SENT,
+    EventType.SENT: Fate.SENT,
+    EventType.DEFERRED: Fate.DEFERRED,
+    EventType.DELIVERED: Fate.DELIVERED,
+    EventType.AUTORESPONDED: Fate.DELIVERED,
+    EventType.OPENED: Fate.READ,
+    EventType.CLICKED: Fate.READ,
+    EventType.COMPLAINED: Fate.COMPLAINED,
+    EventType.UNSUBSCRIBED: Fate.OPTED_OUT,
+    EventType.BOUNCED: Fate.FAILED,
+    EventType.REJECTED: Fate.FAILED,
+    EventType.FAILED: Fate.FAILED,
+}
+
+# A service refuses or bounces for reasons of its own, too; these alone are the address's.
+_DEAD_ADDRESS = (RejectReason.INVALID, RejectReason.BOUNCED)
+_UNWANTED = (RejectReason.SPAM, RejectReason.UNSUBSCRIBED)
+
+
+def read_event(event: AnymailTrackingEvent) -> Sequence[Report]:
+    """The report in an event; none for one that says nothing about a message."""
+    fate = _FATES.get(event.event_type)
+    if fate is None:
+        return []
+    code = str(event.reject_reason or "")
+    if fate is Fate.FAILED and code in _DEAD_ADDRESS:
+        fate = Fate.BOUNCED
+    failed = fate is Fate.FAILED
+    return [
+        Report(
+            fate,
+            message_id=str(event.message_id or ""),
+            key=_key(event),
+            at=event.timestamp,
+            notification_id=read_id(event.metadata),
+            to=str(event.recipient or ""),
+            code=code,
+            text=scrub(str(event.mta_response or event.description or "")),
+            outcome=Outcome(Verdict.PERMANENT) if failed else None,
+            suppress=failed and code in _UNWANTED,
+        )
+    ]
+
+
+def read_id(metadata: Any) -> int | None:
+    """The notification's id that went along with the mail, if it came back."""
+    given = metadata.get("notification_id") if isinstance(metadata, dict) else None
+    return int(given) if isinstance(given, str) and given.isdecimal() else None
+
+
+def _key(event: AnymailTrackingEvent) -> str:
+    if event.event_id:
+        return f"{event.event_type}:{event.event_id}"
+    words = (event.event_type, event.message_id, event.recipient, event.timestamp)
+    return hashlib.blake2s("\x1f".join(map(str, words)).encode()).hexdigest()

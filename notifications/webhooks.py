@@ -1,0 +1,97 @@
+"""The providers' callbacks: one address for each provider, `webhooks/<provider>/`.
+
+A callback is checked and read by its provider (`Provider.receive`), kept and applied by
+`receipts.take`, and answered at once. What is answered with 5xx comes again: providers try for
+hours or days.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from anymail.signals import AnymailTrackingEvent, tracking
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from notifications import conf, receipts
+from notifications.errors import BadCallback, CallbackError, Forged, NoCallbacks, NotConfigured
+from notifications.providers.anymail_events import read_event
+from notifications.providers.base import Callback, Provider
+from notifications.providers.django_email import DjangoEmail
+from notifications.redaction import describe
+
+logger = logging.getLogger("notifications.webhooks")
+
+# Bytes of one callback. WhatsApp announces up to 3 MB (Graph API, "Webhooks", "Payload size").
+LARGEST = 4 * 1024 * 1024
+
+_STATUS: dict[type[CallbackError], int] = {
+    Forged: 403,
+    NotConfigured: 503,  # the secret may be set before the provider gives up
+    BadCallback: 400,
+    NoCallbacks: 404,
+}
+
+
+@csrf_exempt
+@require_http_methods(["GET", "POST"])
+def receive(request: HttpRequest, provider: str) -> HttpResponse:
+    """Take in what `provider` reports."""
+    try:
+        service = conf.provider(provider)
+    except ImproperlyConfigured:
+        return HttpResponse(status=404)
+    body = request.read(LARGEST + 1)  # not `body`: the host's own limit is for forms
+    if len(body) > LARGEST:
+        return HttpResponse(status=413)
+    try:
+        told = service.receive(_callback(request, body))
+        if not isinstance(told, str):
+            receipts.take(provider, told)
+    except CallbackError as error:
+        logger.warning("callback of %s refused: %s: %s", provider, type(error).__name__, error)
+        return HttpResponse(status=_STATUS[type(error)])
+    except DatabaseError as error:
+        logger.warning("callback of %s not kept: %s", provider, type(error).__name__)
+        return HttpResponse(status=503)
+    except Exception as error:  # Django's own report would quote the body
+        logger.error("callback of %s not understood: %s", provider, describe(error))
+        return HttpResponse(status=500)
+    return HttpResponse(told if isinstance(told, str) else "", content_type="text/plain")
+
+
+def _callback(request: HttpRequest, body: bytes) -> Callback:
+    return Callback(
+        method=str(request.method),
+        url=request.build_absolute_uri(),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        query={name: str(value) for name, value in request.GET.items()},
+        body=body,
+    )
+
+
+@receiver(tracking, dispatch_uid="notifications.webhooks")
+def track(sender: Any, event: AnymailTrackingEvent, esp_name: str, **kwargs: Any) -> None:
+    """Take in an event that Anymail's own webhook has checked and read.
+
+    Raises what the database raises: Anymail then answers 500, and the service sends it again.
+    """
+    provider = _find_provider(esp_name)
+    if provider is None:
+        logger.info("an event of %s, which no provider of ours sends through", esp_name)
+        return
+    receipts.take(provider.name, read_event(event))
+
+
+def _find_provider(service: str) -> Provider[Any] | None:
+    """The first provider that sends through what Anymail calls `service`."""
+    for channel in conf.channels().values():
+        for provider in channel.providers:
+            if isinstance(provider, DjangoEmail) and provider.service == service:
+                return provider
+    return None
