@@ -20,7 +20,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
-from notifications import conf, holds, outbox, rates, rings
+from notifications import conf, holds, outbox, rates, rings, suppressions
 from notifications.chain import Chain
 from notifications.composition import Composed, compose
 from notifications.judgement import judge, record
@@ -30,6 +30,7 @@ from notifications.outbox import Settlement
 from notifications.providers.base import Provider
 from notifications.senders import Call, Result, Senders
 from notifications.sieve import sift
+from notifications.suppressions import Unwanted
 
 logger = logging.getLogger("notifications.delivery")
 
@@ -63,6 +64,7 @@ class Delivery:
         self._flying: dict[int, Notification] = {}
         self._settlements: list[Settlement] = []
         self._attempts: list[Attempt] = []
+        self._unwanted: list[Unwanted] = []  # addresses that were refused for ever
         self._oldest = 0.0  # monotonic time of the oldest outcome not settled
         self._lease_end = 0.0  # monotonic; the lease of the earliest claim still held
         self._alone = False  # a suspect is under way, and nothing else may be
@@ -122,6 +124,8 @@ class Delivery:
         self._attempts.append(
             record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
         )
+        if outcome.suppress:
+            self._unwanted.append(suppressions.read_outcome(row, call.provider.name))
         trouble = self._chain.hear(call.provider, outcome, kind=row.kind)
         if outcome.accepted:
             self._land(Settlement(row, State.SENT))
@@ -265,12 +269,13 @@ class Delivery:
         with outbox.transaction_of(Notification):
             if self._settlements or self._attempts:
                 outbox.settle(self._settlements, self._attempts)
+                suppressions.add(self._unwanted)
             if news := self._chain.has_news:
                 self._chain.settle()
             if self._troubled:
                 outbox.settle([self._judge(call, outcome) for call, outcome in self._troubled])
             ours = {row.pk for row in outbox.start([each.row for each in nexts])}
-        self._settlements, self._attempts = [], []
+        self._settlements, self._attempts, self._unwanted = [], [], []
         if self._troubled:
             self._troubled, self.dry = [], False
         if news and self._chain.settled():

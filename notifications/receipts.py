@@ -25,6 +25,7 @@ from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Now
 
 from notifications import conf, fates, inserts, suppressions
+from notifications.fallback import UNREACHED, follow
 from notifications.judgement import find_kind
 from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import Attempt, DeadLetter, Notification, Receipt, State
@@ -366,8 +367,11 @@ def _write(messages: Sequence[_Message]) -> int:
     moved = 0
     for (old, new), group in groupby(sorted(moving, key=_way), key=_way):
         moved += _move(old, new, list(group))
+    unreached = [each for each in moving if each.state in UNREACHED and each.row.fallback]
+    followed = {each.row.pk for each in unreached if follow(each.row, _using())}
+    dead = [(each.row, each.dead) for each in moving if each.dead and each.row.pk not in followed]
     inserts.insert(
-        [bury(Settlement(each.row, State.DEAD, False), each.dead) for each in moving if each.dead],
+        [bury(Settlement(row, State.DEAD, False), draft) for row, draft in dead],
         using=_using(),
         ignore_conflicts=True,
         filled=False,

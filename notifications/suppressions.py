@@ -52,6 +52,11 @@ def blocked(rows: Sequence[Notification]) -> dict[int, str]:
     return refused
 
 
+def read_outcome(row: Notification, provider: str) -> Unwanted:
+    """What a call says that was answered with `Outcome.suppress`: the recipient has opted out."""
+    return Unwanted(row.channel, row.to, Reason.OPT_OUT, f"answer of {provider}")
+
+
 def add(unwanted: Iterable[Unwanted], *, by: int | None = None) -> None:
     """Suppress these addresses, by the user with the primary key `by`; known ones stay as they are.
 

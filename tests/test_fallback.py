@@ -9,11 +9,11 @@ import pytest
 from django.db import IntegrityError, router, transaction
 from django.test import override_settings
 
-from notifications import conf, fallback, holds, jobs, operations
+from notifications import conf, fallback, holds, jobs, operations, receipts
 from notifications.dispatch import Recipient, notify, notify_many
 from notifications.errors import InvalidAddress
 from notifications.kinds import Fallback, Kind
-from notifications.message import Outcome, Verdict
+from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import DeadLetter, Notification, State
 from tests.scripted import LATER, REFUSED, SCRIPT, SETTINGS, NoteChannel, Script
 
@@ -207,3 +207,17 @@ def test_a_plain_tuple_still_means_all(script: Script) -> None:
     assert len(ask(channels=("chat", "note", "post"))) == 3
     [row] = ask(channels=Fallback("note", "post"))
     assert row.channel == "note"
+
+
+def test_a_failure_told_by_a_receipt_takes_the_next_channel(script: Script) -> None:
+    script.answer("chat-ann@example.com", Outcome(Verdict.ACCEPTED, message_id="m1"))
+    [first] = ask()
+    serve()
+    gone = Outcome(Verdict.PERMANENT, code="131026", text="not on this service")
+    receipts.take("first", [Report(Fate.FAILED, "m1", "k1", outcome=gone)])
+    assert rows() == [("chat", State.DEAD), ("note", State.PENDING)]
+    assert not DeadLetter.objects.exists()
+    receipts.take("first", [Report(Fate.FAILED, "m1", "k2", outcome=gone)])
+    assert len(rows()) == 2
+    first.refresh_from_db()
+    assert first.reason == "131026 not on this service"
