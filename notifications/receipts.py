@@ -13,26 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router, transaction
-from django.db.models import Case, Q, Value, When
+from django.db import router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, fates, inserts, suppressions
-from notifications.fallback import UNREACHED, follow
+from notifications import conf, fates, inserts, sent_messages, suppressions
 from notifications.judgement import find_kind
 from notifications.message import Fate, Outcome, Report, Verdict
-from notifications.models import Attempt, DeadLetter, Notification, Receipt, State
-from notifications.models.work import may_move
-from notifications.outbox import DeadLetterDraft, Settlement, bury
+from notifications.models import Attempt, Notification, Receipt, State
+from notifications.outbox import DeadLetterDraft
 from notifications.recipients import permitted
-from notifications.retries import Again, GiveUp, decide
 from notifications.suppressions import Reason, Unwanted
 
 logger = logging.getLogger("notifications.receipts")
@@ -48,7 +42,6 @@ _REASONS = {
     Fate.COMPLAINED: Reason.COMPLAINT,
     Fate.OPTED_OUT: Reason.OPT_OUT,
 }
-_TAKEN = (State.SENT, State.DELIVERED, State.READ, State.BOUNCED, State.COMPLAINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +56,6 @@ class Taken:
 
     def __add__(self, other: Taken) -> Taken:
         return Taken(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
-
-@dataclass(eq=False, slots=True)
-class _Message:
-    """A locked message, and what is known of its attempts."""
-
-    row: Any  # Notification, annotated with `now` and `has_content`
-    attempts: list[Attempt]  # the oldest first
-    state: State
-    reason: str = ""
-    after: float = 0.0  # seconds until it goes again
-    dead: DeadLetterDraft | None = None
-
-    def attempt_of(self, receipt: Receipt) -> Attempt | None:
-        """The attempt a receipt is about: by the provider's id, else the one left unknown."""
-        for each in reversed(self.attempts):
-            if each.provider == receipt.provider and each.message_id == receipt.message_id != "":
-                return each
-        for each in reversed(self.attempts):
-            if each.outcome == Verdict.UNKNOWN and each.provider in (receipt.provider, ""):
-                return each
-        return None
 
 
 def take(provider: str, reports: Sequence[Report]) -> Taken:
@@ -135,7 +106,7 @@ def give_up() -> int:
     ended = 0
     while ids := list(old.order_by("settled_at").values_list("pk", flat=True)[:BATCH]):
         with transaction.atomic(using=_using()):
-            messages = list(_lock(ids).values())
+            messages = list(sent_messages.lock(ids).values())
             for message in messages:
                 kind = find_kind(message.row.kind)
                 if kind is None or kind.at_most_once:
@@ -144,7 +115,7 @@ def give_up() -> int:
                     message.dead = DeadLetterDraft(reason, code="unknown")
                 else:
                     message.state = State.PENDING
-            ended += _write(messages)
+            ended += sent_messages.write(messages)
         if not messages:  # others have them locked
             break
     return ended
@@ -177,7 +148,7 @@ def _apply(receipts: Sequence[Receipt]) -> int:
     """Match `receipts`, move what they are about, and mark those that were applied; how many
     messages moved."""
     about = _match(receipts)
-    messages = _lock(set(about.values()))
+    messages = sent_messages.lock(set(about.values()))
     settled: dict[Attempt, str] = {}  # what became of attempts that were unknown
     unwanted: list[Unwanted] = []
     for receipt in sorted(receipts, key=_strength):
@@ -189,7 +160,7 @@ def _apply(receipts: Sequence[Receipt]) -> int:
             continue
         receipt.notification_id, receipt.attempt_id = message.row.pk, attempt.pk
         receipt.applied = True
-        _hear(message, attempt, receipt)
+        sent_messages.hear(message, attempt, receipt)
         if attempt.outcome == Verdict.UNKNOWN and receipt.fate != Fate.OPTED_OUT:
             failed = receipt.fate == Fate.FAILED
             attempt.outcome = settled[attempt] = receipt.verdict if failed else Verdict.ACCEPTED
@@ -198,7 +169,7 @@ def _apply(receipts: Sequence[Receipt]) -> int:
         ids = [attempt.pk for attempt, ended in settled.items() if ended == outcome]
         Attempt.objects.using(_using()).filter(pk__in=ids).update(outcome=outcome)
     suppressions.add(unwanted)
-    return _write(list(messages.values()))
+    return sent_messages.write(list(messages.values()))
 
 
 def _match(receipts: Sequence[Receipt]) -> dict[int, int]:
@@ -218,83 +189,7 @@ def _match(receipts: Sequence[Receipt]) -> dict[int, int]:
     return {number: pk for number, pk in about.items() if pk is not None}
 
 
-def _lock(ids: Collection[int]) -> dict[int, _Message]:
-    """The messages with these primary keys that nobody else has locked."""
-    if not ids:
-        return {}
-    rows = (
-        Notification.objects.using(_using())
-        .filter(pk__in=ids)
-        .order_by("pk")
-        .select_for_update(skip_locked=True, no_key=True)
-        .annotate(
-            now=Now(),
-            has_content=models.ExpressionWrapper(
-                Q(content__isnull=False), output_field=models.BooleanField()
-            ),
-        )
-        .defer("content", "context")
-    )
-    messages = {row.pk: _Message(row, [], State(row.state)) for row in rows}
-    attempts = Attempt.objects.using(_using()).filter(notification_id__in=messages).order_by("pk")
-    for attempt in attempts.only("notification_id", "provider", "outcome", "message_id"):
-        assert attempt.notification_id is not None
-        messages[attempt.notification_id].attempts.append(attempt)
-    return messages
-
-
 # -- one receipt --------------------------------------------------------------------------------
-
-
-def _hear(message: _Message, attempt: Attempt, receipt: Receipt) -> None:
-    """Let a receipt move its message."""
-    fate = Fate(receipt.fate)
-    latest = attempt.pk == message.attempts[-1].pk
-    unknown = attempt.outcome == Verdict.UNKNOWN
-    if not fates.counts(message.state, fate, latest=latest, unknown=unknown):
-        return
-    if fate is Fate.FAILED:
-        _fail(message, _outcome(receipt))
-    elif (target := fates.heading(message.state, fate)) is not None:
-        message.state = target
-        told = " ".join(word for word in (receipt.code, receipt.text) if word)
-        message.reason = told if fate is Fate.BOUNCED else ""
-
-
-def _fail(message: _Message, outcome: Outcome) -> None:
-    """The provider gave up: the message goes again or dies, as if the call had been answered so."""
-    row = message.row
-    if not row.kind and not row.has_content:  # it was erased when the provider accepted it
-        outcome = replace(outcome, verdict=Verdict.PERMANENT)
-    kind = find_kind(row.kind)
-    policy = (kind and kind.retry) or conf.retry_policy()
-    left = None if row.expires_at is None else (row.expires_at - row.now).total_seconds()
-    decision = decide(
-        outcome,
-        attempt=row.attempts,
-        policy=policy.with_overrides(row.policy_changes),
-        expires_in=left,
-    )
-    end = State(decision.state) if isinstance(decision, GiveUp) else State.PENDING
-    if end is message.state or not may_move(message.state, end):
-        return  # it goes again anyway, or has arrived
-    message.state, message.reason = end, decision.reason
-    if isinstance(decision, Again):
-        message.after = decision.after
-    elif end is State.DEAD:
-        message.dead = DeadLetterDraft(decision.reason, outcome.error, outcome.code)
-
-
-def _outcome(receipt: Receipt) -> Outcome:
-    """What a failure stands for. What would hold the provider makes this one message wait: if
-    nothing can be sent at all, the next call will say so."""
-    again = receipt.verdict in (Verdict.LATER, Verdict.HOLD)
-    return Outcome(
-        Verdict.LATER if again else Verdict.PERMANENT,
-        code=receipt.code,
-        text=receipt.text,
-        retry_after=receipt.retry_after,
-    )
 
 
 def _unwanted_by_row(receipt: Receipt, row: Notification) -> Iterator[Unwanted]:
@@ -356,62 +251,6 @@ def _plan_look(receipt: Receipt, *, now: datetime | None) -> None:
     else:
         age = now - receipt.received_at
         receipt.look_at = None if age > LAST_LOOK else now + max(age, timedelta(seconds=FIRST_LOOK))
-
-
-# -- writing ------------------------------------------------------------------------------------
-
-
-def _write(messages: Sequence[_Message]) -> int:
-    """Move those that stand elsewhere now, with one UPDATE for all that go the same way."""
-    moving = [message for message in messages if message.state != message.row.state]
-    moved = 0
-    for (old, new), group in groupby(sorted(moving, key=_way), key=_way):
-        moved += _move(old, new, list(group))
-    unreached = [each for each in moving if each.state in UNREACHED and each.row.fallback]
-    followed = {each.row.pk for each in unreached if follow(each.row, _using())}
-    dead = [(each.row, each.dead) for each in moving if each.dead and each.row.pk not in followed]
-    inserts.insert(
-        [bury(Settlement(row, State.DEAD, False), draft) for row, draft in dead],
-        using=_using(),
-        ignore_conflicts=True,
-        filled=False,
-    )
-    risen = [message.row.pk for message in moving if message.row.state == State.DEAD]
-    if risen:
-        DeadLetter.objects.using(_using()).filter(notification__in=risen).delete()
-    return moved
-
-
-def _move(old: str, new: str, group: Sequence[_Message]) -> int:
-    assert may_move(old, new), (old, new)
-    changes: dict[str, Any] = {
-        "state": new,
-        "token": None,
-        "reason": _each({each.row.pk: each.reason[:300] for each in group}, models.CharField()),
-    }
-    if new == State.PENDING:
-        waits = {each.row.pk: timedelta(seconds=each.after) for each in group}
-        changes |= {"due_at": Now() + _each(waits, models.DurationField()), "settled_at": None}
-    else:
-        changes["settled_at"] = Now()
-    if new in _TAKEN:
-        changes["content"] = None
-    rows = Notification.objects.using(_using()).filter(
-        pk__in=[each.row.pk for each in group], state=old, started=False
-    )
-    return rows.update(**changes)
-
-
-def _each(values: dict[int, Any], field: models.Field[Any, Any]) -> Any:
-    """The value of each row by its primary key, as one expression."""
-    if len(set(values.values())) == 1:
-        return Value(next(iter(values.values())), output_field=field)
-    cases = [When(pk=pk, then=Value(value, output_field=field)) for pk, value in values.items()]
-    return Case(*cases, output_field=field)
-
-
-def _way(message: _Message) -> tuple[str, str]:
-    return message.row.state, message.state
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

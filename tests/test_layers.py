@@ -17,8 +17,10 @@ DOORS = {
 }  # fmt: skip
 FLOW = {
     "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
+    "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
     "fates", "holds", "inbox", "judgement", "operations", "outbox", "previews", "rates",
-    "receipts", "recipients", "rings", "senders", "service", "sieve", "suppressions", "tasks",
+    "receipts", "recipients", "rings", "senders", "sent_messages", "service", "sieve",
+    "suppressions", "tasks",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
