@@ -19,20 +19,17 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import struct
-import threading
 import uuid
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any
 
+from notifications.testing.http_server import Answer, HttpServer, Reply, Request
 from notifications.testing.sendgrid_events import SendGridEvents
+
+__all__ = ["Answer", "SendGridServer", "find_errors"]
 
 LARGEST = 30 * 1024 * 1024  # bytes of one request
 
@@ -52,44 +49,7 @@ _FIELDS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Answer:
-    """What the server answers instead of checking the request."""
-
-    status: int = 202
-    message: str = ""  # of the one error in the body
-    headers: Mapping[str, str] = field(default_factory=dict)
-    match: str = ""  # only mails to an address with this in it
-    times: int | None = None  # how often; None: always
-    after: int = 0  # how often it lets pass before
-    then: Literal["", "hang", "drip", "close", "reset"] = ""  # instead of an answer
-    accept: bool = False  # keeps the mail, whatever it answers
-    body: str | None = None  # instead of JSON
-
-    def applies(self, raw: str) -> bool:
-        """Whether it is this answer's turn, which counts as one."""
-        if self.match not in raw:
-            return False
-        if self.after > 0:
-            self.after -= 1
-            return False
-        if self.times is None:
-            return True
-        self.times -= 1
-        return self.times >= 0
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request as it came."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    payload: Any  # the JSON, None if it was none
-
-
-class SendGridServer:
+class SendGridServer(HttpServer[Answer]):
     """Takes mails like SendGrid, and sends none."""
 
     def __init__(
@@ -102,171 +62,72 @@ class SendGridServer:
     ) -> None:
         """`answers` are looked through in their order at each request; `largest` is in bytes;
         `events` reports what becomes of accepted mails."""
+        super().__init__(answers=answers)
         self.api_key = api_key
-        self.answers = list(answers)
         self.largest = largest
         self.events = events
-        self.requests: list[Request] = []
         self.accepted: list[dict[str, Any]] = []
         self.deliveries: Counter[str] = Counter()  # mails by their custom_args.notification_id
-        self.connections = 0
-        self.stopping = threading.Event()
-        self._arrived = threading.Condition()
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """The API's address, which ends with /v3/."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v3/"
-
-    def __enter__(self) -> Self:
-        handler = type("Handler", (_Handler,), {"server_owner": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="sendgrid-server", daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._server is not None
-        assert self._thread is not None
-        self.stopping.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        return f"{self.origin}/v3/"
 
     def wait_for(self, count: int, *, seconds: float = 10.0) -> list[dict[str, Any]]:
         """The accepted mails, once there are `count`. Raises TimeoutError."""
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: len(self.accepted) >= count, timeout=seconds):
+        with self.arrived:
+            if not self.arrived.wait_for(lambda: len(self.accepted) >= count, timeout=seconds):
                 raise TimeoutError(f"{len(self.accepted)} of {count} mails after {seconds} s")
             return list(self.accepted)
 
-    def keep(self, payload: dict[str, Any]) -> None:
-        """Take a mail over."""
+    def respond(self, request: Request) -> Reply:
+        """Mail Send."""
+        status, errors = self._judge(request)
+        if status == 202:
+            self._keep(request.payload)
+        return _reply(status, errors)
+
+    def keep_anyway(self, request: Request, answer: Answer) -> None:
+        """Take the mail over."""
+        self._keep(request.payload)
+
+    def put(self, answer: Answer) -> Reply:
+        """With one error, if the answer has a message."""
+        errors = [_error(None, answer.message)] if answer.message else []
+        return _reply(answer.status, errors, answer.headers)
+
+    def _keep(self, payload: dict[str, Any]) -> None:
         number = str((payload.get("custom_args") or {}).get("notification_id", ""))
-        with self._arrived:
+        with self.arrived:
             self.accepted.append(payload)
             self.deliveries[number] += 1
-            self._arrived.notify_all()
+            self.arrived.notify_all()
         if self.events is not None:
             self.events.accept(payload)
 
-
-class _Handler(BaseHTTPRequestHandler):
-    server_owner: SendGridServer
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def setup(self) -> None:
-        super().setup()
-        self.server_owner.connections += 1
-
-    def do_POST(self) -> None:
-        """Mail Send."""
-        owner = self.server_owner
-        length = int(self.headers.get("Content-Length") or 0)
-        raw = self.rfile.read(length)
-        payload = _parse(raw)
-        request = Request("POST", self.path, dict(self.headers.items()), payload)
-        owner.requests.append(request)
-        answer = next((each for each in owner.answers if each.applies(raw.decode())), None)
-        if answer is not None:
-            if answer.accept and isinstance(payload, dict):
-                owner.keep(payload)
-            self._misbehave(answer)
-            return
-        status, errors = self._judge(request, length)
-        if status == 202:
-            owner.keep(payload)
-        self._reply(status, errors)
-
-    def _judge(self, request: Request, length: int) -> tuple[int, list[dict[str, Any]]]:
-        owner = self.server_owner
-        if request.path != "/v3/mail/send":
+    def _judge(self, request: Request) -> tuple[int, list[dict[str, Any]]]:
+        if (request.method, request.path) != ("POST", "/v3/mail/send"):
             return 404, [_error(None, "not found")]
-        if self.headers.get("Authorization") != f"Bearer {owner.api_key}":
+        if request.headers.get("Authorization") != f"Bearer {self.api_key}":
             message = "The provided authorization grant is invalid, expired, or revoked"
             return 401, [_error(None, message)]
-        if length > owner.largest:
+        if len(request.raw) > self.largest:
             return 413, [_error(None, "The request is too large.")]
-        if self.headers.get_content_type() != "application/json":
+        content_type = request.headers.get("Content-Type", "").partition(";")[0]
+        if content_type.strip() != "application/json":
             return 415, [_error(None, "The Content-Type must be application/json.")]
         if not isinstance(request.payload, dict):
             return 400, [_error(None, "Bad Request")]
         errors = [_error(field, message) for field, message in find_errors(request.payload)]
         return (400, errors) if errors else (202, [])
 
-    def _reply(
-        self,
-        status: int,
-        errors: list[dict[str, Any]],
-        headers: Mapping[str, str] | None = None,
-        body: str | None = None,
-    ) -> None:
-        if body is None:
-            body = json.dumps({"errors": errors}) if errors else ""
-        self.send_response(status)
-        if status == 202:
-            self.send_header("X-Message-Id", uuid.uuid4().hex[:22])
-        if body:
-            self.send_header("Content-Type", "application/json")
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body.encode())))
-        self.end_headers()
-        self.wfile.write(body.encode())
 
-    def _misbehave(self, answer: Answer) -> None:
-        stopping = self.server_owner.stopping
-        if answer.then == "hang":
-            stopping.wait()
-        elif answer.then == "drip":
-            self.wfile.write(b"HTTP/1.1 202 Accepted\r\nX-Slow: ")
-            while not stopping.wait(0.05):
-                self.wfile.write(b".")
-        elif answer.then == "reset":
-            linger = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        if answer.then:
-            self.close_connection = True
-            return
-        errors = [_error(None, answer.message)] if answer.message else []
-        self._reply(answer.status, errors, answer.headers, answer.body)
-
-    def handle(self) -> None:
-        """A client that goes away in the middle is no trouble here."""
-        try:
-            super().handle()
-        except ConnectionError:
-            self.close_connection = True
-
-    def finish(self) -> None:
-        """As above."""
-        try:
-            super().finish()
-        except ConnectionError:
-            self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: tests have their own words."""
-
-
-def _parse(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return None
+def _reply(
+    status: int, errors: list[dict[str, Any]], headers: Mapping[str, str] | None = None
+) -> Reply:
+    accepted = {"X-Message-Id": uuid.uuid4().hex[:22]} if status == 202 else {}
+    return Reply(status, {"errors": errors} if errors else None, {**accepted, **(headers or {})})
 
 
 def _error(field: str | None, message: str) -> dict[str, Any]:
