@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterable
 
 _PATTERNS = (
     # Addresses, also as they stand in provider answers: <a@b.c>, "a@b.c".
@@ -31,6 +32,14 @@ def mask(address: str) -> str:
         return f"{address[:3]}…{address[-2:]}" if len(address) > 6 else "…"
     name, dot, top = domain.rpartition(".")
     return f"{local[:1]}…@{name[:1]}…{dot}{top}"
+
+
+def blot(text: str, private: Iterable[str], *, limit: int = 300) -> str:
+    """`text` as `scrub` leaves it, and without any of `private`, whatever their case."""
+    for each in sorted(private, key=len, reverse=True):
+        if len(each) > 2:
+            text = re.sub(re.escape(each), "…", text, flags=re.IGNORECASE)
+    return scrub(text, limit=limit)
 
 
 def describe(error: BaseException) -> str:

@@ -12,13 +12,10 @@ one it matters whether anything had been sent; a provider that cannot tell may h
 
 from __future__ import annotations
 
-import re
 import smtplib
-import socket
-import ssl
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from email.encoders import encode_base64
@@ -47,15 +44,14 @@ from notifications.message import Attachment, Email, Outcome, Verdict
 from notifications.providers import mime
 from notifications.providers.base import Lane, Provider, Session
 from notifications.providers.http_replies import judge_status, read_message
-from notifications.providers.http_wire import Wire
+from notifications.providers.http_wire import Wire, judge_network
 from notifications.providers.smtp_replies import (
     Reply,
     judge_connection,
     judge_reply,
-    network_code,
 )
 from notifications.providers.sockets import cut
-from notifications.redaction import describe, safe_traceback, scrub
+from notifications.redaction import blot, describe
 
 IDLE = 1.0  # seconds after which an SMTP connection is asked whether it still lives
 
@@ -336,22 +332,18 @@ def judge_sending(
     private = [*secrets, message.to, message.subject, message.sender]
     response = getattr(error, "response", None)
     if isinstance(error, AnymailAPIError) and response is not None:
-        text = _redact(_words(response), private)
+        text = blot(_words(response), private)
         return replace(judge_status(response.status_code, response.headers, text), error=name)
-    text = _redact(describe(_cause(error)), private)
+    text = blot(describe(_cause(error)), private)
     if isinstance(error, requests.TooManyRedirects):
         return Outcome(Verdict.HOLD, code="redirect", text=text, theirs=True, error=name)
     if isinstance(error, _NEVER):
         return Outcome(Verdict.PERMANENT, code="refused", text=text, error=name)
     if isinstance(error, ImproperlyConfigured):
         return Outcome(Verdict.HOLD, code="setup", text=text, theirs=True, error=name)
-    code = _network_code(error)
-    if code in ("refused", "dns") or (code and not begun):
-        return Outcome(Verdict.LATER, code=code, text=text, theirs=True, error=name)
-    if code:
-        return Outcome(Verdict.UNKNOWN, code=code, text=text, theirs=True, error=name)
-    verdict = Verdict.UNKNOWN if begun else Verdict.LATER
-    return Outcome(verdict, text=text, error=name, traceback=safe_traceback(error))
+    return judge_network(
+        error, begun=begun, clean=partial(blot, private=private), cause=_cause(error)
+    )
 
 
 def _reply(code: int, words: bytes | str) -> Reply:
@@ -369,26 +361,3 @@ def _words(response: requests.Response) -> str:
 def _cause(error: Exception) -> BaseException:
     """Anymail's own errors quote the whole request and answer; what caused them does not."""
     return error.__cause__ or error if isinstance(error, AnymailAPIError) else error
-
-
-def _network_code(error: BaseException) -> str:
-    """One word for a network error, from whichever error it was wrapped in; empty for others."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = following.__cause__ or following.__context__
-    for kind in (ConnectionRefusedError, socket.gaierror, ssl.SSLError):
-        for each in chain:
-            if isinstance(each, kind):
-                return network_code(each)
-    if any(isinstance(each, requests.Timeout | TimeoutError) for each in chain):
-        return "timeout"
-    return "disconnected" if any(isinstance(each, OSError) for each in chain) else ""
-
-
-def _redact(text: str, private: Iterable[str]) -> str:
-    for each in private:
-        if len(each) > 2:
-            text = re.sub(re.escape(each), "…", text, flags=re.IGNORECASE)
-    return scrub(text)

@@ -7,6 +7,8 @@ end although each of its reads is in time.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
@@ -16,7 +18,10 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from notifications.message import Outcome, Verdict
+from notifications.providers.smtp_replies import network_code
 from notifications.providers.sockets import cut
+from notifications.redaction import describe, safe_traceback
 
 
 class Wire:
@@ -95,3 +100,45 @@ class _Watched(HTTPConnection):
 def _pool_class(pool: type[HTTPConnectionPool], kind: type[HTTPConnection], wire: Wire) -> type:
     connection = type("WatchedConnection", (_Watched, kind), {"wire": wire})
     return type("WatchedPool", (pool,), {"ConnectionCls": connection})
+
+
+# -- what errors mean -----------------------------------------------------------------------
+
+
+def judge_network(
+    error: Exception,
+    *,
+    begun: bool,
+    clean: Callable[[str], str],
+    cause: BaseException | None = None,
+) -> Outcome:
+    """The outcome of an error that came instead of an answer.
+
+    `begun` is false when surely nothing had gone out. `clean` takes out of a text what must not
+    be kept; `cause` is the error to describe, when `error` itself quotes too much.
+    """
+    name = type(error).__qualname__
+    text = clean(describe(cause or error))
+    code = name_network_error(error)
+    if code in ("refused", "dns") or (code and not begun):
+        return Outcome(Verdict.LATER, code=code, text=text, theirs=True, error=name)
+    if code:
+        return Outcome(Verdict.UNKNOWN, code=code, text=text, theirs=True, error=name)
+    verdict = Verdict.UNKNOWN if begun else Verdict.LATER
+    return Outcome(verdict, text=text, error=name, traceback=safe_traceback(error))
+
+
+def name_network_error(error: BaseException) -> str:
+    """One word for a network error, from whichever error it was wrapped in; empty for others."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    for kind in (ConnectionRefusedError, socket.gaierror, ssl.SSLError):
+        for each in chain:
+            if isinstance(each, kind):
+                return network_code(each)
+    if any(isinstance(each, requests.Timeout | TimeoutError) for each in chain):
+        return "timeout"
+    return "disconnected" if any(isinstance(each, OSError) for each in chain) else ""
