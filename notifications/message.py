@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -50,6 +51,72 @@ class Note:
     text: str  # plain, may be empty
     link: str = ""  # where it leads: http(s), or a path of the site; empty for nowhere
     type: str = ""  # the kind's name, for icons and filters
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What stands in one placeholder of a template."""
+
+    value: str  # one line
+    name: str = ""  # of a named placeholder; empty for {{1}}, {{2}}, …, in their order
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture, a video or a document at the head of a WhatsApp message."""
+
+    type: Literal["image", "video", "document"]
+    link: str  # https, where the provider fetches it
+    filename: str = ""  # of a document, as the recipient sees it
+
+
+ButtonType = Literal["url", "quick_reply", "copy_code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """The parameter of one button."""
+
+    index: int  # the button's place in the template, from 0
+    type: ButtonType
+    value: str  # the end of the URL, the payload of the reply, or the code
+
+
+@dataclass(frozen=True, slots=True)
+class WhatsApp:
+    """One template message to one phone, ready for any WhatsApp provider."""
+
+    id: int  # the Notification row's primary key; comes back in reports
+    to: str  # E.164, "+12025550123"
+    template: str  # its name at the provider
+    language: str  # the template's, as the provider writes it: "en_US", "de"
+    header: Parameter | Media | None = None
+    body: tuple[Parameter, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    category: str = ""  # the kind's name
+    difference: str = ""  # from the approved template, as far as is known; explains a refusal
+
+    @property
+    def values(self) -> list[str]:
+        """Every parameter's value: what must be in no log."""
+        header = self.header
+        head = [header.link, header.filename] if isinstance(header, Media) else []
+        if isinstance(header, Parameter):
+            head = [header.value]
+        body, buttons = (each.value for each in self.body), (each.value for each in self.buttons)
+        return [*head, *body, *buttons]
+
+    def __str__(self) -> str:
+        """For people who may see contents: the template and what goes into it."""
+        lines = [f"{self.template} ({self.language})"]
+        if isinstance(self.header, Media):
+            lines.append(f"header: {self.header.link}")
+        elif self.header is not None:
+            lines.append(f"header: {self.header.value}")
+        for place, each in enumerate(self.body, start=1):
+            lines.append(f"{each.name or place}: {each.value}")
+        lines += [f"button {each.index + 1}: {each.value}" for each in self.buttons]
+        return "\n".join(lines)
 
 
 class Verdict(StrEnum):

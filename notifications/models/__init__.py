@@ -6,6 +6,7 @@ from notifications.models.dead_letter import DeadLetter
 from notifications.models.hold import Hold
 from notifications.models.notification import Notification
 from notifications.models.receipt import Receipt
+from notifications.models.registered_template import RegisteredTemplate
 from notifications.models.schedule import Schedule
 from notifications.models.stamp import Stamp
 from notifications.models.suppression import Suppression
@@ -20,6 +21,7 @@ __all__ = [
     "Notification",
     "Priority",
     "Receipt",
+    "RegisteredTemplate",
     "Schedule",
     "Stamp",
     "State",
