@@ -34,7 +34,8 @@ DEFAULTS: dict[str, Any] = {
     # One entry a channel. BACKEND: its class. QUEUE: its RQ queue. PROVIDERS: the chain, first
     # choice first. RATE: "10/s", "300/m" or "" for none, shared by all workers. CONCURRENCY:
     # messages at once in each worker. TIMEOUT: seconds one provider call may take in all. in_app
-    # has none of these: its messages stay where they are, in the database.
+    # has none of these: its messages stay where they are, in the database. A project has the
+    # channels it names, email and in_app if it names none; what it leaves out stands here.
     "CHANNELS": {
         "email": {
             "BACKEND": "notifications.channels.email.EmailChannel",
@@ -45,10 +46,22 @@ DEFAULTS: dict[str, Any] = {
             "TIMEOUT": 10.0,
         },
         "in_app": {"BACKEND": "notifications.channels.in_app.InAppChannel"},
+        "whatsapp": {
+            "BACKEND": "notifications.channels.whatsapp.WhatsAppChannel",
+            "QUEUE": "whatsapp",
+            "PROVIDERS": ["whatsapp_cloud"],
+            "RATE": "5/s",
+            "CONCURRENCY": 3,
+            "TIMEOUT": 10.0,
+        },
     },
     # One entry a provider: BACKEND, a Provider class, and its OPTIONS.
     "PROVIDERS": {
         "smtp": {"BACKEND": "notifications.providers.smtp.Smtp", "OPTIONS": {}},
+        "whatsapp_cloud": {
+            "BACKEND": "notifications.providers.whatsapp_cloud.WhatsAppCloud",
+            "OPTIONS": {},
+        },
     },
     # Tries after the first, and the seconds before them; kinds, tasks and calls may differ.
     "RETRY": {"RETRIES": 3, "BACKOFF": "exponential", "BASE": 2.0, "JITTER": 0.1},
@@ -239,13 +252,13 @@ def _parsed_breaker() -> BreakerPolicy:
 
 @cache
 def _parsed_channels() -> dict[str, ChannelConf]:
-    return {name: _parse_channel(name) for name in get("CHANNELS")}
+    chosen = _user().get("CHANNELS", {"email": {}, "in_app": {}})
+    return {name: _parse_channel(name, chosen[name]) for name in chosen}
 
 
-def _parse_channel(name: str) -> ChannelConf:
+def _parse_channel(name: str, chosen: Mapping[str, Any]) -> ChannelConf:
     base = DEFAULTS["CHANNELS"].get(name, {})
-    raw = {"QUEUE": name, "RATE": "", "CONCURRENCY": 5, "TIMEOUT": 10.0, **base}
-    raw |= get("CHANNELS")[name]
+    raw = {"QUEUE": name, "RATE": "", "CONCURRENCY": 5, "TIMEOUT": 10.0, **base, **chosen}
     timeout = float(raw["TIMEOUT"])
     try:
         channel: Channel = import_string(raw["BACKEND"])()

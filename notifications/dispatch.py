@@ -2,6 +2,7 @@
 
     notify(OrderConfirmation, to=customer, context={"order_id": 7}, about=order)
     send_email(to="ann@example.com", subject="Hello", text="…")
+    send_whatsapp("+12025550123", "parcel_waiting", ["Ann", "7K2M-Q9XA"], about=order)
 
 Nothing is sent here: after the commit the row's queue is rung, and a worker does the rest.
 """
@@ -19,9 +20,11 @@ from django.db import models, router
 from django.db.models.functions import Now
 
 from notifications import conf, contents, inserts, rings
-from notifications.errors import InvalidAddress, InvalidMessage
+from notifications.channels import whatsapp
+from notifications.channels.whatsapp_template import ButtonValue, WhatsAppTemplate
+from notifications.errors import InvalidAddress, InvalidMessage, UnknownChannel
 from notifications.kinds import Fallback, Kind
-from notifications.message import Attachment
+from notifications.message import Attachment, Media
 from notifications.models import Notification, Priority, State
 from notifications.muting import is_muted
 from notifications.retries import Backoff, RetryPolicy
@@ -73,17 +76,18 @@ def notify(
     backoff: Backoff | None = None,
     base: float | None = None,
 ) -> list[Notification]:
-    """Send a notification of `kind` to somebody, on each of the kind's channels (or `channels`);
-    on the first that can reach them, if these are a Fallback.
+    """Send a notification of `kind` to somebody, on each of the kind's channels that is configured
+    and where they have an address, or on each of `channels`; on the first that can reach them, if
+    these are a Fallback.
 
     `context` holds ids and plain facts for the templates; `about` is the object it is about.
     With a `key` the same call made twice gives the same rows. `delay` (seconds or timedelta) or
     `at` (aware datetime) put it off; `expires_after` drops it if it is still waiting so long
     after its time. The rest overrides the kind's priority and retry policy. Returns the rows.
 
-    Raises InvalidAddress when somebody has no address on a channel or a wrong one,
-    InvalidPayload for a context that is not plain, UnknownChannel, and OutsideTransaction in
-    strict mode.
+    Raises InvalidAddress when somebody has a usable address on none of the kind's channels, or
+    lacks one on one of `channels`, InvalidPayload for a context that is not plain,
+    UnknownChannel, and OutsideTransaction in strict mode.
     """
     if is_muted():
         logger.debug("muted: %s", kind.name)
@@ -99,11 +103,12 @@ def notify(
         retry=_retry_changes(retries, backoff, base),
     )
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
-    rows = [
-        _row(_recipient(each, key), among, options, kind=kind, context=values, language=language)
-        for each in everybody
-        for among in _alternatives(channels or kind.channels)
-    ]
+    rows: list[Notification] = []
+    for each in everybody:
+        rows += _rows(
+            _recipient(each, key), channels or _configured(kind), options, strict=bool(channels),
+            kind=kind, context=values, language=language,
+        )  # fmt: skip
     return _insert(rows)
 
 
@@ -143,11 +148,13 @@ def notify_many(
     for each in recipients:
         recipient = _recipient(each, None)
         values = {**shared, **recipient.context}
-        for among in _alternatives(channels or kind.channels):
-            try:
-                rows.append(_row(recipient, among, options, kind=kind, context=values))
-            except InvalidAddress as error:
-                logger.warning("%s: left out: %s", kind.name, error)
+        try:
+            rows += _rows(
+                recipient, channels or _configured(kind), options, strict=False,
+                kind=kind, context=values,
+            )  # fmt: skip
+        except InvalidAddress as error:
+            logger.warning("%s: left out: %s", kind.name, error)
         if len(rows) >= batch_size:
             written += len(_insert(rows))
             rows = []
@@ -212,6 +219,55 @@ def send_email(
     return _insert(rows)
 
 
+def send_whatsapp(
+    to: To | Sequence[To],
+    template: str,
+    params: Sequence[str] | Mapping[str, str] = (),
+    *,
+    header: str | Mapping[str, str] | Media | None = None,
+    buttons: Sequence[ButtonValue] = (),
+    language: str = "",
+    about: models.Model | None = None,
+    key: str | None = None,
+    delay: timedelta | float | None = None,
+    at: datetime | None = None,
+    expires_after: timedelta | None = None,
+    priority: Priority = Priority.NORMAL,
+    retries: int | None = None,
+    backoff: Backoff | None = None,
+    base: float | None = None,
+) -> list[Notification]:
+    """Send a WhatsApp template that no kind declares, to each recipient on its own; the rows.
+
+    `params` fill the body: in their order, or by name. `header` and `buttons` are as in
+    `WhatsAppTemplate`, with values instead of expressions. `language` is the template's code at
+    Meta ("en_US"); empty: that of LANGUAGE_CODE. What is given is stored encrypted until it is
+    sent, then erased. Raises InvalidMessage for an empty value, and what `notify` raises.
+    """
+    if is_muted():
+        logger.debug("muted: a WhatsApp message without a kind")
+        return []
+    languages = (language,) if language else ()
+    whole = WhatsAppTemplate(template, languages, body=params, header=header, buttons=buttons)
+    whole.fill(str)  # refuses what is empty, here and now
+    content = contents.seal(whatsapp.write_content(whole))
+    options = _options(
+        priority=priority,
+        about=about,
+        delay=delay,
+        at=at,
+        expires_after=expires_after,
+        retry=_retry_changes(retries, backoff, base),
+    )
+    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
+    rows = []
+    for each in everybody:
+        row = _row(_recipient(each, key), ("whatsapp",), options)
+        row.content = content
+        rows.append(row)
+    return _insert(rows)
+
+
 def _options(
     *,
     priority: int,
@@ -260,9 +316,43 @@ def _recipient(to: To, key: str | None) -> Recipient:
     return Recipient(user=to, key=key)
 
 
-def _alternatives(channels: Sequence[str]) -> list[Sequence[str]]:
-    """For each message to be written, the channels it may go by."""
-    return [channels] if isinstance(channels, Fallback) else [(name,) for name in channels]
+def _configured(kind: type[Kind]) -> Sequence[str]:
+    """The channels of `kind` that this project has: all instead of one another, or each."""
+    names = [name for name in kind.channels if name in conf.channels()]
+    if not names:
+        raise UnknownChannel(f"None of {kind.name}'s channels is configured: {kind.channels}.")
+    return Fallback(*names) if isinstance(kind.channels, Fallback) else names
+
+
+def _rows(
+    recipient: Recipient,
+    channels: Sequence[str],
+    options: _Options,
+    *,
+    strict: bool,
+    kind: type[Kind],
+    context: Mapping[str, Any],
+    language: str = "",
+) -> list[Notification]:
+    """The messages to one recipient. Unless `strict`, one that can be written is enough.
+
+    Raises InvalidAddress.
+    """
+    rows: list[Notification] = []
+    refusal: InvalidAddress | None = None
+    for among in [channels] if isinstance(channels, Fallback) else [(name,) for name in channels]:
+        try:
+            row = _row(recipient, among, options, kind=kind, context=context, language=language)
+        except InvalidAddress as error:
+            if strict:
+                raise
+            logger.debug("%s: not on %s: %s", kind.name, among, error)
+            refusal = refusal or error
+        else:
+            rows.append(row)
+    if refusal is not None and not rows:
+        raise refusal
+    return rows
 
 
 def _row(

@@ -39,6 +39,11 @@ def deliver_email(notification_id: int | None = None) -> None:
     deliver("email", notification_id)
 
 
+def deliver_whatsapp(notification_id: int | None = None) -> None:
+    """Serve the WhatsApp queue; or send the one waiting row, due or not, when given its id."""
+    deliver("whatsapp", notification_id)
+
+
 def deliver(channel: str, notification_id: int | None) -> None:
     """Serve the queue of `channel`, or send its one row."""
     try:

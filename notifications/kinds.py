@@ -17,6 +17,7 @@ from notifications.models.work import Priority
 from notifications.retries import RetryPolicy
 
 if TYPE_CHECKING:
+    from notifications.channels.whatsapp_template import Declared
     from notifications.models import Notification
 
 _registry: dict[str, type[Kind]] = {}
@@ -39,7 +40,11 @@ class Kind:
     """Subclass it, give it a `name`, and put its templates under `notifications/<name>/`.
 
     Email templates are `email.subject.txt`, `email.txt` and `email.html` there; text is rendered
-    without autoescaping, HTML with it.
+    without autoescaping, HTML with it. WhatsApp templates are Meta's; `whatsapp` says which, and
+    what goes into them.
+
+    A message goes out on each of `channels` that is configured and on which the recipient has an
+    address.
     """
 
     name: ClassVar[str] = ""  # stable: rows and templates refer to it
@@ -49,6 +54,7 @@ class Kind:
     expires_after: ClassVar[timedelta | None] = None  # too late to be useful after this
     retry: ClassVar[RetryPolicy | None] = None  # None: NOTIFICATIONS["RETRY"]
     secret: ClassVar[bool] = False  # `prepare` makes a secret: previews show the sample instead
+    whatsapp: ClassVar[Declared] = ()  # of several, the first whose `when` says yes
     at_most_once: ClassVar[bool] = False  # True: an unknown outcome waits for a receipt or a person
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
