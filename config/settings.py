@@ -137,8 +137,11 @@ else:
 
 # -- queues ---------------------------------------------------------------------------------
 
+WHATSAPP_TOKEN = read_text("WHATSAPP_TOKEN")  # without one the shop has no WhatsApp
+
 _REDIS = read_redis()
-RQ_QUEUES = {name: dict(_REDIS) for name in ("email", "default", "documents", "maintenance")}
+_CHANNELS = ["email", "whatsapp"] if WHATSAPP_TOKEN else ["email"]
+RQ_QUEUES = {name: dict(_REDIS) for name in (*_CHANNELS, "default", "documents", "maintenance")}
 RQ = {"WORKER_CLASS": "notifications.worker.Worker"}
 RQ_SHOW_ADMIN_LINK = False  # django-rq's screens are in config/urls.py, for holders of a permission
 
@@ -179,31 +182,51 @@ _EMAIL_KEYS = {
 
 ENVIRONMENT = read_text("ENVIRONMENT", "development" if DEBUG else "production")
 _REDIRECT = read_text("REDIRECT_EMAIL_TO")
+_NOBODY = ["*@example.com", "*@example.org", "*@*.example", "+1???55501??"]
+
+_SETTINGS_OF_CHANNELS: dict[str, dict[str, object]] = {
+    "email": {
+        "PROVIDERS": _EMAIL_PROVIDERS,
+        "RATE": read_rate("EMAIL_QUEUE_RATE", "10/s"),
+        "CONCURRENCY": read_number("EMAIL_QUEUE_CONCURRENCY", 5, least=1, most=1000),
+    },
+    "whatsapp": {
+        "RATE": read_rate("WHATSAPP_QUEUE_RATE", "5/s"),
+        "CONCURRENCY": read_number("WHATSAPP_QUEUE_CONCURRENCY", 3, least=1, most=1000),
+    },
+}
+_PROVIDERS: dict[str, dict[str, object]] = {
+    name: {
+        "BACKEND": "notifications.providers.django_email.DjangoEmail",
+        "OPTIONS": {"BACKEND": _EMAIL_SERVICES[name][1], "api_key": key},
+    }
+    for name, key in _EMAIL_KEYS.items()
+}
+if WHATSAPP_TOKEN:
+    _PROVIDERS["whatsapp_cloud"] = {
+        "BACKEND": "notifications.providers.whatsapp_cloud.WhatsAppCloud",
+        "OPTIONS": {
+            "TOKEN": WHATSAPP_TOKEN,
+            "PHONE_ID": read_text("WHATSAPP_PHONE_ID", needed_for="WHATSAPP_TOKEN is set"),
+            "BUSINESS_ID": read_text("WHATSAPP_BUSINESS_ID"),
+            "APP_SECRET": read_text("WHATSAPP_APP_SECRET"),
+            "VERIFY_TOKEN": read_text("WHATSAPP_VERIFY_TOKEN"),
+            "API_URL": read_text("WHATSAPP_API_URL", "https://graph.facebook.com/v24.0"),
+        },
+    }
 
 NOTIFICATIONS = {
     "ENVIRONMENT": ENVIRONMENT,
     # Outside production: one address gets everything, or these addresses alone are written to.
-    # The default are domains that nobody can own (RFC 2606).
+    # The default are domains that nobody can own (RFC 2606), and phones that nobody has (the
+    # numbers 555-0100 to 555-0199 of North America are kept for fiction).
     "RECIPIENTS": (
         {"REDIRECT": {"email": _REDIRECT}}
         if _REDIRECT
-        else read_words("ALLOWED_RECIPIENTS", ["*@example.com", "*@example.org", "*@*.example"])
+        else read_words("ALLOWED_RECIPIENTS", _NOBODY)
     ),
-    "CHANNELS": {
-        "email": {
-            "PROVIDERS": _EMAIL_PROVIDERS,
-            "RATE": read_rate("EMAIL_QUEUE_RATE", "10/s"),
-            "CONCURRENCY": read_number("EMAIL_QUEUE_CONCURRENCY", 5, least=1, most=1000),
-        },
-        "in_app": {},
-    },
-    "PROVIDERS": {
-        name: {
-            "BACKEND": "notifications.providers.django_email.DjangoEmail",
-            "OPTIONS": {"BACKEND": _EMAIL_SERVICES[name][1], "api_key": key},
-        }
-        for name, key in _EMAIL_KEYS.items()
-    },
+    "CHANNELS": {name: _SETTINGS_OF_CHANNELS[name] for name in _CHANNELS} | {"in_app": {}},
+    "PROVIDERS": _PROVIDERS,
     "RETRY": {
         "RETRIES": read_number("JOB_MAX_RETRIES", 3, most=20),
         "BASE": read_number("JOB_RETRY_DELAY", 2000) / 1000,
