@@ -27,7 +27,15 @@ from notifications.message import (
 )
 from notifications.providers.base import Callback
 from notifications.providers.whatsapp_cloud import WhatsAppCloud
-from notifications.providers.whatsapp_replies import DAY, PAIR, RULES, TEMPLATE, judge_answer
+from notifications.providers.whatsapp_replies import (
+    CALLS,
+    DAY,
+    PAIR,
+    RULES,
+    TEMPLATE,
+    THROUGHPUT,
+    judge_answer,
+)
 from notifications.testing.guarded import find_free_port
 from notifications.testing.whatsapp_server import Answer, Template, WhatsAppServer, sign
 from tests.lanes import ScriptedLane
@@ -58,7 +66,8 @@ TEMPLATES = [
     ),
 ]
 
-LATER = (1, 2, 4, 80007, 130429, 131000, 131016, 131057)
+LATER = (1, 2, 131000, 131016, 131057)
+BUSY = {4: CALLS, 80007: CALLS, 130429: THROUGHPUT}  # later, and the provider says when
 HOLD = (0, 3, 10, 190, 200, 210, 299, 368, 131031, 131042, 131048, 131064)
 PERMANENT = (
     33, 100, 131008, 131009, 131021, 131026, 131030, 131047, 131051, 132000, 132001, 132005,
@@ -195,23 +204,25 @@ def test_it_begins_with_the_first_byte_and_works_through_its_lane(server: WhatsA
 # -- outcomes -------------------------------------------------------------------------------
 
 
-def expected(code: int) -> tuple[Verdict, float | None, bool, str]:
+def expected(code: int, template: str = "confirmation") -> tuple[Verdict, float | None, bool, str]:
     """Verdict, wait, suppression and what is held, by the table of the documentation."""
     if code == 131056:
-        return Verdict.LATER, PAIR, False, "provider"
+        return Verdict.LATER, PAIR, False, ""
     if code == 131049:
-        return Verdict.LATER, DAY, False, "provider"
+        return Verdict.LATER, DAY, False, ""
     if code in (132015, 132069):
-        return Verdict.HOLD, TEMPLATE, False, "template"
+        return Verdict.HOLD, TEMPLATE, False, template
+    if code in BUSY:
+        return Verdict.LATER, BUSY[code], False, ""
     if code in LATER:
-        return Verdict.LATER, None, False, "provider"
+        return Verdict.LATER, None, False, ""
     if code in HOLD:
-        return Verdict.HOLD, None, False, "provider"
-    return Verdict.PERMANENT, None, code == 131050, "provider"
+        return Verdict.HOLD, None, False, ""
+    return Verdict.PERMANENT, None, code == 131050, ""
 
 
 @pytest.mark.parametrize(
-    "code", [*LATER, *HOLD, *PERMANENT, 131049, 131050, 131056, 132015, 132069]
+    "code", [*LATER, *BUSY, *HOLD, *PERMANENT, 131049, 131050, 131056, 132015, 132069]
 )
 def test_every_code_has_its_outcome(server: WhatsAppServer, code: int) -> None:
     server.answers = [Answer(code=code, details="why it is so")]
@@ -222,13 +233,24 @@ def test_every_code_has_its_outcome(server: WhatsAppServer, code: int) -> None:
         outcome.verdict, outcome.retry_after, outcome.suppress, outcome.holds
     ) == expected(code)  # fmt: skip
     # Another provider may take what this one is too busy or not allowed to take.
-    shared = code in (*LATER, *HOLD)
+    shared = code in (*LATER, *BUSY, *HOLD)
     assert outcome.theirs is shared
 
 
 def test_every_code_of_the_table_is_one_of_those_or_named_here() -> None:
     more = {131005, 131045, 133004, 133010, 132018}
-    tested = {*LATER, *HOLD, *PERMANENT, *range(200, 300), 131049, 131050, 131056, 132015, 132069}
+    tested = {
+        *LATER,
+        *BUSY,
+        *HOLD,
+        *PERMANENT,
+        *range(200, 300),
+        131049,
+        131050,
+        131056,
+        132015,
+        132069,
+    }
     assert set(RULES) == tested | more
 
 
@@ -279,13 +301,13 @@ def test_answers_beside_the_codes(
             },
             180.0,
         ),
-        ({"X-Business-Use-Case-Usage": "odd"}, None),
-        ({"X-Business-Use-Case-Usage": '{"102": [{}]}'}, None),
-        ({}, None),
+        ({"X-Business-Use-Case-Usage": "odd"}, CALLS),
+        ({"X-Business-Use-Case-Usage": '{"102": [{}]}'}, CALLS),
+        ({}, CALLS),
     ],
 )
 def test_the_wait_that_is_asked_for_is_kept(
-    server: WhatsAppServer, headers: dict[str, str], wait: float | None
+    server: WhatsAppServer, headers: dict[str, str], wait: float
 ) -> None:
     server.answers = [Answer(code=80007, headers=headers)]
     (outcome,) = send(cloud(server), message())
@@ -294,7 +316,9 @@ def test_the_wait_that_is_asked_for_is_kept(
 
 def test_an_answer_without_any_words() -> None:
     body = {"error": {"code": 131026}}
-    assert judge_answer(400, {}, body, "") == Outcome(Verdict.PERMANENT, code="131026")
+    assert judge_answer(400, {}, body, "", template="confirmation") == Outcome(
+        Verdict.PERMANENT, code="131026"
+    )
 
 
 # -- what the API checks --------------------------------------------------------------------
@@ -367,7 +391,7 @@ def test_a_wrong_token_or_phone_id_holds_the_provider(
     server: WhatsAppServer, options: dict[str, str], code: str
 ) -> None:
     (outcome,) = send(cloud(server, **options), message())
-    assert (outcome.verdict, outcome.code, outcome.holds) == (Verdict.HOLD, code, "provider")
+    assert (outcome.verdict, outcome.code, outcome.holds) == (Verdict.HOLD, code, "")
 
 
 @pytest.mark.parametrize(
@@ -521,7 +545,7 @@ def test_statuses_become_reports(server: WhatsAppServer, word: str, fate: Fate) 
     assert list(cloud(server).receive(given)) == [report], "the same key whenever it comes"
 
 
-@pytest.mark.parametrize("code", [*LATER, *HOLD, *PERMANENT, 131049, 131056, 132015])
+@pytest.mark.parametrize("code", [*LATER, *BUSY, *HOLD, *PERMANENT, 131049, 131056, 132015])
 def test_a_failure_is_judged_by_the_same_table(server: WhatsAppServer, code: int) -> None:
     told = "not to +12025550123"
     error = {"code": code, "title": "Odd", "error_data": {"details": told}}
@@ -529,7 +553,7 @@ def test_a_failure_is_judged_by_the_same_table(server: WhatsAppServer, code: int
     assert isinstance(report, Report)
     assert (report.fate, report.code, report.suppress) == (Fate.FAILED, str(code), False)
     assert report.outcome is not None
-    verdict, wait, _suppress, holds = expected(code)
+    verdict, wait, _suppress, holds = expected(code, "template")
     assert (report.outcome.verdict, report.outcome.retry_after, report.outcome.holds) == (
         verdict, wait, holds,
     )  # fmt: skip

@@ -305,7 +305,9 @@ class WhatsAppCloudSession(Session[WhatsApp]):
         text = clean(error.text if error else answer.reason or "")
         if error is not None and error.code in MISFITS and message.difference:
             text = f"{message.template} ({message.language}): {message.difference}. {text}"
-        return judge_answer(answer.status_code, answer.headers, body, text)
+        return judge_answer(
+            answer.status_code, answer.headers, body, text, template=message.template
+        )
 
 
 def build_payload(message: WhatsApp) -> dict[str, Any]:

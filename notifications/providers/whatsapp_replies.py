@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from notifications.message import Outcome, Verdict
 from notifications.providers.http_replies import judge_status, read_wait
 
+CALLS = 60.0  # seconds, unless the answer says how long
+THROUGHPUT = 1.0  # seconds; the limit is one of messages a second
 PAIR = 6.0  # seconds between two messages to the same person ("Pair rate limits")
 DAY = 86_400.0  # seconds before a person who has had enough marketing may get more (131049)
 TEMPLATE = 1_800.0  # seconds until a paused template is tried again; Meta pauses for hours
@@ -34,18 +36,21 @@ class Rule:
     verdict: Verdict
     theirs: bool = False  # the provider's trouble: the next one may try
     wait: float | None = None  # seconds
-    holds: Literal["provider", "template"] = "provider"
+    template: bool = False  # of HOLD: the template alone
     suppress: bool = False
 
 
 LATER = Rule(Verdict.LATER, theirs=True)
 HOLD = Rule(Verdict.HOLD, theirs=True)
-PAUSED = Rule(Verdict.HOLD, wait=TEMPLATE, holds="template")
+PAUSED = Rule(Verdict.HOLD, wait=TEMPLATE, template=True)
 NEVER = Rule(Verdict.PERMANENT)
 
 RULES: Mapping[int, Rule] = {
-    # Unknown trouble, too many calls, overload, maintenance.
-    **dict.fromkeys((1, 2, 4, 80007, 130429, 131000, 131016, 131057, 133004), LATER),
+    # Unknown trouble, overload, maintenance.
+    **dict.fromkeys((1, 2, 131000, 131016, 131057, 133004), LATER),
+    # Too many calls: in an hour, by the app or the account; in a second, by the number.
+    **dict.fromkeys((4, 80007), Rule(Verdict.LATER, theirs=True, wait=CALLS)),
+    130429: Rule(Verdict.LATER, theirs=True, wait=THROUGHPUT),
     131056: Rule(Verdict.LATER, wait=PAIR),  # too many to this person
     131049: Rule(Verdict.LATER, wait=DAY),  # enough marketing for this person
     # Token, permission, payment, an account that is locked or slowed down.
@@ -61,10 +66,10 @@ RULES: Mapping[int, Rule] = {
 }
 
 
-def judge_code(code: int, text: str) -> Outcome | None:
+def judge_code(code: int, text: str, *, template: str) -> Outcome | None:
     """The outcome that one of Meta's codes stands for; None for a code that is not known here.
 
-    `text` is redacted already.
+    `text` is redacted already; `template` is the message's.
     """
     rule = RULES.get(code)
     return None if rule is None else Outcome(
@@ -73,7 +78,7 @@ def judge_code(code: int, text: str) -> Outcome | None:
         text=text,
         retry_after=rule.wait,
         theirs=rule.theirs,
-        holds=rule.holds,
+        holds=template if rule.template else "",
         suppress=rule.suppress,
     )  # fmt: skip
 
@@ -81,12 +86,14 @@ def judge_code(code: int, text: str) -> Outcome | None:
 def judge_report(code: Any, text: str) -> Outcome:
     """The outcome that the code of a failure reported later stands for; one that is not known
     here is for good, since Meta has given up."""
-    known = judge_code(code, text) if isinstance(code, int) else None
+    known = judge_code(code, text, template="template") if isinstance(code, int) else None
     given = str(code) if isinstance(code, int | str) else ""
     return known or Outcome(Verdict.PERMANENT, code=given[:32], text=text)
 
 
-def judge_answer(status: int, headers: Mapping[str, str], body: Any, text: str) -> Outcome:
+def judge_answer(
+    status: int, headers: Mapping[str, str], body: Any, text: str, *, template: str
+) -> Outcome:
     """The outcome of an answer; `body` is its JSON, None if it had none, `text` is redacted."""
     error = read_error(body)
     if error is None:
@@ -99,9 +106,11 @@ def judge_answer(status: int, headers: Mapping[str, str], body: Any, text: str) 
         return outcome
     if error.code == 100 and error.subcode == MISSING:
         return Outcome(Verdict.HOLD, code="100", text=text, theirs=True)
-    outcome = judge_code(error.code, text) or _judge_unknown(error, status, headers, text)
+    outcome = judge_code(error.code, text, template=template) or _judge_unknown(
+        error, status, headers, text
+    )
     if outcome.verdict is Verdict.LATER and outcome.theirs:
-        return replace(outcome, retry_after=read_patience(headers))
+        return replace(outcome, retry_after=read_patience(headers) or outcome.retry_after)
     return outcome
 
 
