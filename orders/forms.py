@@ -68,6 +68,13 @@ class AccountForm(forms.ModelForm):
         fields = ("first_name", "last_name", "phone", "language")
         help_texts = {"language": ""}
 
+    def save(self, commit: bool = True) -> User:
+        """A new phone is not proven yet."""
+        if "phone" in self.changed_data:
+            self.instance.phone_verified_at = None
+        user: User = super().save(commit)
+        return user
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["language"].choices = Language.choices

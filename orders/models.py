@@ -87,6 +87,7 @@ class User(SavedWithItsEvents, AbstractUser):
         help_text=_("of messages; empty for the shop's own"),
     )
     email_verified_at = models.DateTimeField(_("email verified at"), null=True, blank=True)
+    phone_verified_at = models.DateTimeField(_("phone verified at"), null=True, blank=True)
 
     class Meta(AbstractUser.Meta):
         swappable = "AUTH_USER_MODEL"
@@ -105,7 +106,10 @@ class VerificationRequest(models.Model):
 
     user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="verification")
     nonce = models.CharField(max_length=32, default=new_nonce, editable=False)
-    email = models.EmailField(_("email"), help_text=_("the address that the code proves"))
+    channel = models.CharField(_("channel"), max_length=32, default="email")
+    address = models.CharField(
+        _("address"), max_length=320, help_text=_("on that channel: what the code proves")
+    )
     asked_at = models.DateTimeField(_("asked at"), db_default=Now())
     expires_at = models.DateTimeField(_("expires at"))
     tries = models.PositiveSmallIntegerField(_("wrong tries"), default=0)
@@ -120,7 +124,7 @@ class VerificationRequest(models.Model):
     @property
     def code(self) -> str:
         """The six digits, derived from the row with the secret key."""
-        value = f"{self.user_id}:{self.email}:{self.nonce}"
+        value = f"{self.user_id}:{self.address}:{self.nonce}"
         digest = salted_hmac("orders.verification", value, algorithm="sha256").digest()
         return f"{int.from_bytes(digest) % 1_000_000:06}"
 

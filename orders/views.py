@@ -9,7 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import PasswordResetView
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
@@ -136,6 +136,7 @@ def account(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "code_form": CodeForm(),
+        "phone_to_confirm": verification.can_prove(request.user, "whatsapp"),
         "orders": request.user.orders.prefetch_related("items"),
     }
     return render(request, "orders/account.html", context)
@@ -144,8 +145,13 @@ def account(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def request_code(request: HttpRequest) -> HttpResponse:
-    """Have another code sent."""
-    if verification.request_code(request.user):
+    """Have a code sent, by mail or by WhatsApp."""
+    channel = request.POST.get("channel", "email")
+    if channel not in verification.ADDRESSES:
+        return HttpResponseBadRequest()
+    if not verification.can_prove(request.user, channel):
+        return redirect("account")
+    if verification.request_code(request.user, channel=channel):
         messages.success(request, _("A new code is on its way."))
     else:
         messages.info(request, _("A code was sent a moment ago. Have a look at your mail."))
