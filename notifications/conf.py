@@ -24,6 +24,27 @@ from notifications.errors import UnknownChannel
 from notifications.providers.base import Provider
 from notifications.retries import RetryPolicy
 
+# What a project leaves out of the CHANNELS it names.
+CHANNEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "email": {
+        "BACKEND": "notifications.channels.email.EmailChannel",
+        "QUEUE": "email",
+        "PROVIDERS": ["smtp"],
+        "RATE": "10/s",
+        "CONCURRENCY": 5,
+        "TIMEOUT": 10.0,
+    },
+    "in_app": {"BACKEND": "notifications.channels.in_app.InAppChannel"},
+    "whatsapp": {
+        "BACKEND": "notifications.channels.whatsapp.WhatsAppChannel",
+        "QUEUE": "whatsapp",
+        "PROVIDERS": ["whatsapp_cloud"],
+        "RATE": "5/s",
+        "CONCURRENCY": 3,
+        "TIMEOUT": 10.0,
+    },
+}
+
 DEFAULTS: dict[str, Any] = {
     # The name of this installation. A database stamped with another one is held.
     # None: "development" under DEBUG, else "production".
@@ -33,28 +54,10 @@ DEFAULTS: dict[str, Any] = {
     "RECIPIENTS": None,
     # One entry a channel. BACKEND: its class. QUEUE: its RQ queue. PROVIDERS: the chain, first
     # choice first. RATE: "10/s", "300/m" or "" for none, shared by all workers. CONCURRENCY:
-    # messages at once in each worker. TIMEOUT: seconds one provider call may take in all. in_app
-    # has none of these: its messages stay where they are, in the database. A project has the
-    # channels it names, email and in_app if it names none; what it leaves out stands here.
-    "CHANNELS": {
-        "email": {
-            "BACKEND": "notifications.channels.email.EmailChannel",
-            "QUEUE": "email",
-            "PROVIDERS": ["smtp"],
-            "RATE": "10/s",
-            "CONCURRENCY": 5,
-            "TIMEOUT": 10.0,
-        },
-        "in_app": {"BACKEND": "notifications.channels.in_app.InAppChannel"},
-        "whatsapp": {
-            "BACKEND": "notifications.channels.whatsapp.WhatsAppChannel",
-            "QUEUE": "whatsapp",
-            "PROVIDERS": ["whatsapp_cloud"],
-            "RATE": "5/s",
-            "CONCURRENCY": 3,
-            "TIMEOUT": 10.0,
-        },
-    },
+    # messages at once in each worker. TIMEOUT: seconds one provider call may take in all. What an
+    # entry leaves out is in CHANNEL_DEFAULTS. in_app has a BACKEND alone: its messages stay where
+    # they are, in the database.
+    "CHANNELS": {"email": {}, "in_app": {}},
     # One entry a provider: BACKEND, a Provider class, and its OPTIONS.
     "PROVIDERS": {
         "smtp": {"BACKEND": "notifications.providers.smtp.Smtp", "OPTIONS": {}},
@@ -252,12 +255,11 @@ def _parsed_breaker() -> BreakerPolicy:
 
 @cache
 def _parsed_channels() -> dict[str, ChannelConf]:
-    chosen = _user().get("CHANNELS", {"email": {}, "in_app": {}})
-    return {name: _parse_channel(name, chosen[name]) for name in chosen}
+    return {name: _parse_channel(name, entry) for name, entry in get("CHANNELS").items()}
 
 
 def _parse_channel(name: str, chosen: Mapping[str, Any]) -> ChannelConf:
-    base = DEFAULTS["CHANNELS"].get(name, {})
+    base = CHANNEL_DEFAULTS.get(name, {})
     raw = {"QUEUE": name, "RATE": "", "CONCURRENCY": 5, "TIMEOUT": 10.0, **base, **chosen}
     timeout = float(raw["TIMEOUT"])
     try:

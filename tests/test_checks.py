@@ -170,7 +170,7 @@ def test_a_secret_must_not_stay_in_an_inbox(
 ) -> None:
     values = {"name": "test.checks.hint", "channels": ("email", "in_app"), "secret": secret}
     type("Hint", (Kind,), values)
-    in_app = conf.DEFAULTS["CHANNELS"]["in_app"]
+    in_app = conf.CHANNEL_DEFAULTS["in_app"]
     try:
         messages = found(**changed(settings, CHANNELS={"email": EMAIL, "in_app": in_app}))
     finally:

@@ -70,7 +70,7 @@ class EmptyNote(Kind):
 
 @pytest.fixture(autouse=True)
 def settings_of_the_test() -> Iterator[None]:
-    channels = {"in_app": conf.DEFAULTS["CHANNELS"]["in_app"]}
+    channels = {"in_app": conf.CHANNEL_DEFAULTS["in_app"]}
     ParcelNote.batches.clear()
     with (
         use_templates(TEMPLATES),

@@ -17,7 +17,6 @@ DOORS = {
 }  # fmt: skip
 FLOW = {
     "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
-    "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
     "fates", "holds", "inbox", "judgement", "operations", "outbox", "previews", "rates",
     "receipts", "recipients", "rings", "senders", "sent_messages", "service", "sieve",
     "suppressions", "tasks",

@@ -12,8 +12,8 @@ from django.utils import translation
 from notifications import contents
 from notifications.channels import whatsapp_registry
 from notifications.channels.base import Channel
+from notifications.channels.contexts import refuse_objects
 from notifications.channels.phones import clean_phone, phone_of
-from notifications.channels.plain import refuse_objects
 from notifications.channels.whatsapp_template import (
     ButtonValue,
     Read,
