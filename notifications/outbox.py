@@ -241,10 +241,13 @@ def _due(model: type[Model], queues: Sequence[str]) -> set[str]:
 
 
 # One look at the claim index for each queue and priority, for the same reason as the claim's.
-# (Not EXISTS: PostgreSQL may turn that into a hash of all due rows.)
+# (Not EXISTS: PostgreSQL may turn that into a hash of all due rows. Nor without an order: where
+# many rows of one priority wait and many of another are scheduled, it takes both for due, and looks
+# for the first of them in the whole table.)
 _DUE = "WITH asked (name) AS (VALUES {names}) SELECT asked.name FROM asked WHERE " + " OR ".join(
     "(SELECT 1 FROM {table} AS work WHERE work.queue = asked.name AND work.state = 'pending'"
-    f" AND work.priority = {priority} AND work.due_at <= {{now}} {{but}} LIMIT 1) = 1"
+    f" AND work.priority = {priority} AND work.due_at <= {{now}} {{but}}"
+    " ORDER BY work.due_at LIMIT 1) = 1"
     for priority in Priority.values
 )
 

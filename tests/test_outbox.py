@@ -149,6 +149,32 @@ def test_the_claim_reads_its_index_and_nothing_else() -> None:
     assert "ntf_message_claim" in plan
 
 
+@pytest.mark.postgres_only
+def test_what_is_scheduled_ahead_is_not_searched_for_what_is_due() -> None:
+    """PostgreSQL counts on finding priority and time together as often as each on its own."""
+    [row] = ask(delay=timedelta(days=1))
+    names = [field.column for field in Notification._meta.concrete_fields if field.name != "id"]
+    columns = ", ".join(connection.ops.quote_name(name) for name in names)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO notifications_notification ({columns}) SELECT {columns}"
+            " FROM notifications_notification, generate_series(1, 10000) WHERE id = %s",
+            [row.pk],
+        )
+        cursor.execute(
+            "UPDATE notifications_notification SET priority = %s, due_at = now() WHERE id %% 2 = 0",
+            [Priority.LOW],
+        )
+        cursor.execute("ANALYZE notifications_notification")
+    with CaptureQueriesContext(connection) as queries:
+        assert outbox.due_queues(["note"]) == ["note"]
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + queries[-1]["sql"])
+        plan = "\n".join(str(line) for line in cursor.fetchall())
+    assert plan.count("ntf_message_claim") == len(Priority)
+    assert "Seq Scan" not in plan
+
+
 def test_every_state_says_where_it_may_go() -> None:
     assert set(TRANSITIONS) == set(State)
     assert may_move("pending", "sent")
