@@ -83,6 +83,9 @@ def _settings_errors() -> Iterator[object]:
                 conf.parse_duration(age)
         except (ImproperlyConfigured, TypeError) as error:
             yield f"NOTIFICATIONS, {where}: {error}"
+    webhook = conf.get("ALERTS").get("WEBHOOK", "")
+    if webhook and not str(webhook).startswith(("https://", "http://")):
+        yield f"NOTIFICATIONS['ALERTS']['WEBHOOK'] must begin with https://, not {webhook!r}."
     for parse in (conf.retry_policy, conf.channels):
         try:
             parse()

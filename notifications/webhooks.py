@@ -22,7 +22,6 @@ from notifications import conf, receipts
 from notifications.errors import BadCallback, CallbackError, Forged, NoCallbacks, NotConfigured
 from notifications.providers.anymail_events import read_event
 from notifications.providers.base import Callback, Provider
-from notifications.providers.django_email import DjangoEmail
 from notifications.redaction import describe
 
 logger = logging.getLogger("notifications.webhooks")
@@ -92,6 +91,6 @@ def _find_provider(service: str) -> Provider[Any] | None:
     """The first provider that sends through what Anymail calls `service`."""
     for channel in conf.channels().values():
         for provider in channel.providers:
-            if isinstance(provider, DjangoEmail) and provider.service == service:
+            if service and provider.service == service:
                 return provider
     return None

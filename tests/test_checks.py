@@ -48,6 +48,7 @@ def test_the_shop_is_in_order() -> None:
         ({"RECIPIENTS": {"email": "x"}}, 'must be "*", a list of address patterns or'),
         ({"RETENTION": {"sent": "a month"}}, "RETENTION: sent: 'a month' is no duration"),
         ({"BACKLOG_AGE": "3 days"}, "BACKLOG_AGE: '3 days' is no duration"),
+        ({"ALERTS": {"WEBHOOK": "file:///etc/passwd"}}, "must begin with https://, not 'file:"),
         ({"RETRY": {"RETRIES": -1}}, "['RETRY']: "),
         ({"CHANNELS": {"email": {**EMAIL, "RATE": "fast"}}}, "'fast' is no rate"),
         (

@@ -75,6 +75,11 @@ class Provider(Generic[M]):
         self.timeout = timeout  # seconds one call may take in all; the library timeouts stay below
         self.options = options
 
+    @property
+    def service(self) -> str:
+        """What Anymail calls the service it sends through; empty for what is not Anymail's."""
+        return ""
+
     def connect(self) -> Session[M]:
         """A new session. May connect lazily; what it raises is judged by `judge`."""
         raise NotImplementedError

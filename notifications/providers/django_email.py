@@ -94,7 +94,7 @@ class DjangoEmail(Provider[Email]):
 
     @property
     def service(self) -> str:
-        """What Anymail calls the service it sends through; empty for other backends."""
+        """See Provider; empty for other backends."""
         try:
             return str(getattr(import_string(self.options["BACKEND"]), "esp_name", ""))
         except (ImportError, KeyError):
