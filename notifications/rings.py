@@ -15,6 +15,8 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -57,7 +59,22 @@ return 1
 
 def ring(*queues: str) -> None:
     """Ring soon, on a thread of its own: the caller never waits for Redis, and nothing raises."""
-    _bell().ring(queues)
+    if queues:
+        _bell().ring(queues)
+
+
+@contextmanager
+def heard_here(queues: Collection[str]) -> Iterator[set[str]]:
+    """A block in which this thread serves `queues` itself: what it commits there wakes nobody else.
+
+    Gives the set of the queues that were not rung for that reason. Whoever serves looks at them
+    before the block ends, or rings.
+    """
+    _here.queues, _here.rung = frozenset(queues), set()
+    try:
+        yield _here.rung
+    finally:
+        _here.queues, _here.rung = frozenset(), set()
 
 
 def ring_on_commit(queue: str, using: str) -> None:
@@ -70,7 +87,7 @@ def ring_on_commit(queue: str, using: str) -> None:
     connection = connections[using]
     if not connection.in_atomic_block:
         if connection.get_autocommit():
-            ring(queue)
+            _ring_unless_heard(queue)
         # Else a commit by hand ends the transaction. Django has no hook there: the clock rings.
         return
     asked = _asked_on(connection)
@@ -102,6 +119,21 @@ def flush(seconds: float = FAREWELL) -> None:
 def job_timeout() -> int:
     """Seconds RQ gives a ring's job: our own limits end it long before."""
     return int(conf.get("SLICE") + conf.get("LEASE") + conf.get("LONGEST_TASK") + 10)
+
+
+class _Here(threading.local):
+    queues: frozenset[str] = frozenset()
+    rung: set[str] = set()  # never changed; each block has its own
+
+
+_here = _Here()
+
+
+def _ring_unless_heard(queue: str) -> None:
+    if queue in _here.queues:
+        _here.rung.add(queue)
+    else:
+        ring(queue)
 
 
 def _job(queue: str, connection: Redis) -> Job:
@@ -147,7 +179,7 @@ def _asked_on(connection: BaseDatabaseWrapper) -> _Asked:
 def _committed(asked: _Asked, queue: str) -> None:
     # Forgotten first: test cases run hooks while their transaction stays open.
     asked.queues.discard(queue)
-    ring(queue)
+    _ring_unless_heard(queue)
 
 
 class _Bell:

@@ -49,22 +49,24 @@ class Service:
                 self._deliveries.append(Delivery(channel, self._results, shared_rate=shared_rate))
         self._until = 0.0
         self._looked = 0.0
+        self._rung: set[str] = set()  # queues of ours that were rung since we looked
 
     def run(self, seconds: float | None = None) -> None:
         """Serve until nothing can proceed, `seconds` are over (None: no limit) or told to stop."""
         self._until = time.monotonic() + (float("inf") if seconds is None else seconds)
         try:
-            while not self._over():
-                ran = self._run_tasks()
-                sent = self._deliver()
-                if not (ran or sent):
-                    break
-            self._finish()
+            with rings.heard_here(self._served) as self._rung:
+                while not self._over():
+                    ran = self._run_tasks()
+                    self._hear()
+                    sent = self._deliver()
+                    if not (ran or sent or self._rung):
+                        break
+                self._finish()
         finally:
             for delivery in self._deliveries:
                 delivery.close()
-        for queue in self._left_over():
-            rings.ring(queue)
+        rings.ring(*self._left_over())
 
     def run_one(self, row: Notification) -> None:
         """Deliver one claimed row and nothing else."""
@@ -86,6 +88,8 @@ class Service:
         until = min(time.monotonic() + TURN, self._until)
         ran = False
         while any(self._run_task(queue) for queue in self._task_queues):
+            if ran:  # there is more to do here: others may begin with what the tasks ask for
+                rings.ring(*self._rung)
             ran = True
             if time.monotonic() >= until or self._over():
                 break
@@ -158,10 +162,19 @@ class Service:
     def _handed(self) -> int:
         return sum(delivery.handed for delivery in self._deliveries)
 
+    def _hear(self) -> None:
+        """What would have been rung is looked at, although it was empty a moment ago."""
+        if self._rung:
+            self._rung.clear()
+            self._looked = 0.0
+
+    @property
+    def _served(self) -> list[str]:
+        return [*self._task_queues, *(each.channel.queue for each in self._deliveries)]
+
     def _left_over(self) -> list[str]:
         """Queues that still have due rows: somebody must be rung for them."""
-        served = [*self._task_queues, *(each.channel.queue for each in self._deliveries)]
-        return outbox.due_queues(served) if self._over() else []
+        return outbox.due_queues(self._served) if self._over() else []
 
 
 def serve_safely(service: Service, seconds: float | None) -> None:

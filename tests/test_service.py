@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.db import OperationalError, transaction
+from django.test import override_settings
 from redis import Redis
 
-from notifications import jobs, service
+from notifications import jobs, rings, service
 from notifications.dispatch import notify
 from notifications.models import Notification, State, Task
 from notifications.service import Service
 from notifications.tasks import task
+from notifications.testing.redis_server import RedisServer
 from tests.scripted import ACCEPTED, Note, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,6 +78,41 @@ def test_what_tasks_ask_for_goes_out_in_the_same_slice(script: Script) -> None:
         asks.bulk_enqueue({"number": n} for n in range(5))
     Service(["default", "note"]).run(5)
     assert Notification.objects.filter(state=State.SENT).count() == 5
+
+
+@pytest.fixture
+def heard(script: Script, redis: Redis, redis_server: RedisServer) -> Iterator[Callable[[], int]]:
+    """How many rings wait for the queue of messages; the channel's Redis is a real one."""
+    queues = {name: {"URL": redis_server.url} for name in ("default", "note")}
+    with override_settings(RQ_QUEUES=queues):
+        with transaction.atomic():
+            asks.bulk_enqueue({"number": n} for n in range(2))
+            asks.using(queue_name="host").enqueue(number=2)
+        rings.flush(5)
+        redis.flushall()
+
+        def count() -> int:
+            rings.flush(5)
+            return int(redis.llen("rq:queue:note"))
+
+        yield count
+
+
+def test_what_its_own_tasks_ask_for_wakes_nobody_else(heard: Callable[[], int]) -> None:
+    Service(["host", "note"]).run(5)
+    assert Notification.objects.get().state == State.SENT
+    assert heard() == 0
+
+
+def test_others_may_begin_with_it_where_more_tasks_wait(heard: Callable[[], int]) -> None:
+    Service(["default", "note"]).run(5)
+    assert Notification.objects.filter(state=State.SENT).count() == 2
+    assert heard() == 1
+
+
+def test_a_queue_it_does_not_serve_is_rung_for(heard: Callable[[], int]) -> None:
+    Service(["default"]).run(5)
+    assert heard() == 1
 
 
 def test_a_queue_that_waits_for_its_rate_does_not_hold_up_another(redis: Redis) -> None:
