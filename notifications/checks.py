@@ -147,7 +147,7 @@ def _check_tasks() -> Iterator[CheckMessage]:
 def _check_times() -> Iterator[CheckMessage]:
     lease = conf.get("LEASE")
     for name, channel in conf.channels().items():
-        if channel.timeout >= lease:
+        if channel.providers and channel.timeout >= lease:
             yield Error(
                 f"The channel {name} lets a call take {channel.timeout:g} s, and a claim lasts "
                 f"{lease:g} s: another worker would send the message again meanwhile.",
