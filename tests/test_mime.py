@@ -105,6 +105,7 @@ def test_a_header_of_ones_own_comes_out_as_it_went_in(value: str) -> None:
 @example('Ann "the Hammer" O\\Brien')
 @example("Jörg Müller")
 @example("Müller, Jörg <chief>")
+@example("Ann  Example")
 @example("very long name " * 6 + "end")
 @example("Größe " * 20 + "!")
 @settings(max_examples=200, deadline=None)

@@ -41,7 +41,8 @@ _HEADER_NAME = re.compile(r"[!-9;-~]{1,70}")  # RFC 5322 §2.2: printable ASCII 
 _NOT_7BIT = re.compile(r"[^\t\r\n\x20-\x7e]")
 _LONG_LINE = re.compile(rf"[^\r\n]{{{LONGEST + 1}}}")
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")  # a display name that needs no quotes
+# A display name that needs no quotes: words with one blank between them.
+_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 # An address that reads the same everywhere: a dot-atom and a lower-case ASCII domain.
 _SIMPLE_ADDRESS = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*@[a-z0-9.-]{1,255}"
