@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed.lock
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help install lock demo test lint bench faults
+.PHONY: help install lock demo test test-sqlite test-postgres lint bench faults
 
 help:
 	@echo "make install   the environment, in .venv"
@@ -37,10 +37,21 @@ lock:
 demo: install
 	$(PYTHON) manage.py demo $(if $(ONCE),--once)
 
-# Twice, because the two databases lock differently; the coverage of both runs counts together.
+# On both databases, because they lock differently; side by side, because tests mostly wait. What
+# they cover counts together.
 test: install
-	$(PYTEST) --cov --cov-report= --cov-fail-under=0
-	$(PYTEST) --postgres --cov --cov-append
+	@$(MAKE) --no-print-directory -j2 test-sqlite test-postgres
+	$(PYTHON) -m coverage combine --quiet .coverage-sqlite .coverage-postgres
+	$(PYTHON) -m coverage report
+
+test-sqlite: install
+	COVERAGE_FILE=$(CURDIR)/.coverage-sqlite $(PYTEST) --cov --cov-report= --cov-fail-under=0
+
+# Its output comes at its end: two streams at once cannot be read.
+test-postgres: install
+	@COVERAGE_FILE=$(CURDIR)/.coverage-postgres \
+	    $(PYTEST) --postgres --cov --cov-report= --cov-fail-under=0 > .tests-postgres.log 2>&1; \
+	status=$$?; cat .tests-postgres.log; exit $$status
 
 lint: install
 	$(PYTHON) -m ruff check .
