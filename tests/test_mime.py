@@ -106,6 +106,7 @@ def test_a_header_of_ones_own_comes_out_as_it_went_in(value: str) -> None:
 @example("Jörg Müller")
 @example("Müller, Jörg <chief>")
 @example("Ann  Example")
+@example("Ann \xa0Example")
 @example("very long name " * 6 + "end")
 @example("Größe " * 20 + "!")
 @settings(max_examples=200, deadline=None)
@@ -114,9 +115,9 @@ def test_a_display_name_comes_out_as_it_went_in(name: str) -> None:
     raw = mime.build(email(sender=f"{quoted} <shop@example.com>"))
     (address,) = parse(raw)["From"].addresses
     assert address.addr_spec == "shop@example.com"
-    # The parser keeps the blanks between two encoded words of a phrase, which RFC 2047 §6.2 drops;
-    # `decode_header` does as the RFC says.
-    if raw.count(b"=?utf-8?") > 1:
+    # The parser keeps the blanks between two encoded words of a phrase, which RFC 2047 §6.2 drops,
+    # and makes one of several in a word; `decode_header` does as the RFC says.
+    if b"=?utf-8?" in raw:
         phrase = raw[: raw.index(b" <shop@")].removeprefix(b"From: ").decode("ascii")
         assert str(make_header(decode_header(phrase))) == name
     else:
