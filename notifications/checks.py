@@ -192,7 +192,7 @@ def _check_recipients() -> Iterator[CheckMessage]:
 def _check_secrets() -> Iterator[CheckMessage]:
     kept = {name for name, each in conf.channels().items() if each.channel.kept}
     for kind in kinds.all_kinds().values():
-        if kind.secret and kept & set(kind.channels):
+        if kind.secret and kept & kind.channel_names():
             yield Error(
                 f"The kind {kind.name} makes a secret, and would stay in an inbox.",
                 hint=f"Leave {', '.join(sorted(kept))} out of its channels.",

@@ -23,7 +23,7 @@ from notifications import conf, contents, inserts, rings
 from notifications.channels import whatsapp
 from notifications.channels.whatsapp_template import ButtonValue, WhatsAppTemplate
 from notifications.errors import InvalidAddress, InvalidMessage, UnknownChannel
-from notifications.kinds import Fallback, Kind
+from notifications.kinds import Channels, Kind, ways
 from notifications.message import Attachment, Media
 from notifications.models import Notification, Priority, State
 from notifications.muting import is_muted
@@ -64,7 +64,7 @@ def notify(
     *,
     to: To | Sequence[To],
     context: Mapping[str, Any] | None = None,
-    channels: Sequence[str] | None = None,
+    channels: Channels | None = None,
     about: models.Model | None = None,
     key: str | None = None,
     delay: timedelta | float | None = None,
@@ -77,8 +77,8 @@ def notify(
     base: float | None = None,
 ) -> list[Notification]:
     """Send a notification of `kind` to somebody, on each of the kind's channels that is configured
-    and where they have an address, or on each of `channels`; on the first that can reach them, if
-    these are a Fallback.
+    and where they have an address, or on each of `channels`; of a Fallback, on the first that can
+    reach them.
 
     `context` holds ids and plain facts for the templates; `about` is the object it is about.
     With a `key` the same call made twice gives the same rows. `delay` (seconds or timedelta) or
@@ -103,10 +103,11 @@ def notify(
         retry=_retry_changes(retries, backoff, base),
     )
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
+    chosen = ways(channels or ())
     rows: list[Notification] = []
     for each in everybody:
         rows += _rows(
-            _recipient(each, key), channels or _configured(kind), options, strict=bool(channels),
+            _recipient(each, key), chosen or _configured(kind), options, strict=bool(chosen),
             kind=kind, context=values, language=language,
         )  # fmt: skip
     return _insert(rows)
@@ -117,7 +118,7 @@ def notify_many(
     recipients: Iterable[To],
     *,
     context: Mapping[str, Any] | None = None,
-    channels: Sequence[str] | None = None,
+    channels: Channels | None = None,
     about: models.Model | None = None,
     delay: timedelta | float | None = None,
     at: datetime | None = None,
@@ -143,6 +144,7 @@ def notify_many(
         expires_after=kind.expires_after,
         retry=None,
     )
+    chosen = ways(channels or ())
     written = 0
     rows: list[Notification] = []
     for each in recipients:
@@ -150,7 +152,7 @@ def notify_many(
         values = {**shared, **recipient.context}
         try:
             rows += _rows(
-                recipient, channels or _configured(kind), options, strict=False,
+                recipient, chosen or _configured(kind), options, strict=False,
                 kind=kind, context=values,
             )  # fmt: skip
         except InvalidAddress as error:
@@ -316,17 +318,18 @@ def _recipient(to: To, key: str | None) -> Recipient:
     return Recipient(user=to, key=key)
 
 
-def _configured(kind: type[Kind]) -> Sequence[str]:
-    """The channels of `kind` that this project has: all instead of one another, or each."""
-    names = [name for name in kind.channels if name in conf.channels()]
-    if not names:
+def _configured(kind: type[Kind]) -> list[tuple[str, ...]]:
+    """The ways of `kind` over the channels that this project has."""
+    known = conf.channels()
+    all_ways = [tuple(name for name in way if name in known) for way in ways(kind.channels)]
+    if not any(all_ways):
         raise UnknownChannel(f"None of {kind.name}'s channels is configured: {kind.channels}.")
-    return Fallback(*names) if isinstance(kind.channels, Fallback) else names
+    return [way for way in all_ways if way]
 
 
 def _rows(
     recipient: Recipient,
-    channels: Sequence[str],
+    all_ways: Sequence[tuple[str, ...]],
     options: _Options,
     *,
     strict: bool,
@@ -340,7 +343,7 @@ def _rows(
     """
     rows: list[Notification] = []
     refusal: InvalidAddress | None = None
-    for among in [channels] if isinstance(channels, Fallback) else [(name,) for name in channels]:
+    for among in all_ways:
         try:
             row = _row(recipient, among, options, kind=kind, context=context, language=language)
         except InvalidAddress as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -27,13 +27,24 @@ class Fallback(tuple[str, ...]):
     """Channels of a kind, one instead of the other: `Fallback("whatsapp", "sms", "email")`.
 
     The first that the recipient has an address for is used; when it cannot reach them, the next. A
-    plain tuple means all of its channels.
+    plain tuple means each of its channels, and may have a Fallback in the place of one:
+    `("email", Fallback("whatsapp", "sms"))`.
     """
 
     __slots__ = ()
 
     def __new__(cls, *channels: str) -> Fallback:
         return super().__new__(cls, channels)
+
+
+Channels: TypeAlias = Sequence[str | Fallback]
+
+
+def ways(channels: Channels) -> list[tuple[str, ...]]:
+    """One entry for each message: its channels, of which the first that can carries it."""
+    if isinstance(channels, Fallback):
+        return [channels]
+    return [(each,) if isinstance(each, str) else each for each in channels]
 
 
 class Kind:
@@ -48,7 +59,7 @@ class Kind:
     """
 
     name: ClassVar[str] = ""  # stable: rows and templates refer to it
-    channels: ClassVar[tuple[str, ...]] = ("email",)
+    channels: ClassVar[Channels] = ("email",)
     category: ClassVar[str] = "transactional"
     priority: ClassVar[Priority] = Priority.NORMAL
     expires_after: ClassVar[timedelta | None] = None  # too late to be useful after this
@@ -71,6 +82,11 @@ class Kind:
                 f"{cls.__module__}.{cls.__qualname__}. Give one of them another name."
             )
         _registry[cls.name] = cls
+
+    @classmethod
+    def channel_names(cls) -> set[str]:
+        """Every channel it may go out on."""
+        return {name for way in ways(cls.channels) for name in way}
 
     @classmethod
     def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:

@@ -371,7 +371,9 @@ def guard(worker_class: type[BaseWorker]) -> type[BaseWorker]:
 def preload() -> None:
     """Load in the parent what every forked horse needs, and leave no database connection open."""
     for channel in conf.channels().values():
-        known = [kind for kind in kinds.all_kinds().values() if channel.name in kind.channels]
+        known = [
+            kind for kind in kinds.all_kinds().values() if channel.name in kind.channel_names()
+        ]
         channel.channel.preload(known)
         for kind in known:
             _rehearse(kind, channel.name)

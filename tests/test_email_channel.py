@@ -295,13 +295,6 @@ def test_preloading_compiles_what_can_be_and_names_what_cannot(
     assert "tests.parcel" in caplog.text
 
 
-def test_only_kinds_that_are_mailed_are_preloaded(caplog: pytest.LogCaptureFixture) -> None:
-    silent = type("Silent", (Kind,), {"name": "tests.silent", "channels": ("sms",)})
-    with use_templates({}):
-        EmailChannel().preload([silent])
-    assert caplog.text == ""
-
-
 # -- mail without a kind --------------------------------------------------------------------
 
 

@@ -209,6 +209,18 @@ def test_a_plain_tuple_still_means_all(script: Script) -> None:
     assert row.channel == "note"
 
 
+def test_one_of_several_messages_may_fall_back() -> None:
+    first, second = ask(channels=("post", Fallback("chat", "note")))
+    assert (first.channel, first.fallback) == ("post", None)
+    assert (second.channel, second.fallback) == ("chat", [("note", "ann@example.com")])
+
+
+def test_a_kind_knows_every_channel_it_may_go_out_on() -> None:
+    assert Parcel.channel_names() == {"chat", "note", "post"}
+    mixed = type("Mixed", (Kind,), {"channels": ("post", Fallback("chat", "pigeon"))})
+    assert mixed.channel_names() == {"chat", "pigeon", "post"}
+
+
 def test_a_failure_told_by_a_receipt_takes_the_next_channel(script: Script) -> None:
     script.answer("chat-ann@example.com", Outcome(Verdict.ACCEPTED, message_id="m1"))
     [first] = ask()

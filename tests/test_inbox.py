@@ -317,7 +317,7 @@ def test_a_message_without_a_kind_cannot_be_composed() -> None:
 
 def test_templates_are_compiled_ahead(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "notifications.templates"):
-        InAppChannel().preload([ParcelNote, PinNote])
+        InAppChannel().preload([ParcelNote])
     assert caplog.records == []
     with use_templates({}), caplog.at_level(logging.WARNING, "notifications.templates"):
         InAppChannel().preload([ParcelNote])

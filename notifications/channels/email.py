@@ -73,7 +73,7 @@ class EmailChannel(Channel):
         And Django's patterns of addresses: at their first use that takes 35 ms, in each process.
         """
         self.clean("preload@example.com")
-        templates.preload([kind.name for kind in kinds if self.name in kind.channels])
+        templates.preload([kind.name for kind in kinds])
 
 
 def _hint(bare: str, local: str) -> str:

@@ -43,5 +43,4 @@ class InAppChannel(Channel):
 
     def preload(self, kinds: Sequence[type[Kind]]) -> None:
         """Compile the templates of `kinds`, in each of the project's languages."""
-        own = [kind.name for kind in kinds if self.name in kind.channels]
-        templates.preload(own, names=[self.name])
+        templates.preload([kind.name for kind in kinds], names=[self.name])
