@@ -137,10 +137,16 @@ else:
 
 # -- queues ---------------------------------------------------------------------------------
 
-WHATSAPP_TOKEN = read_text("WHATSAPP_TOKEN")  # without one the shop has no WhatsApp
+# Without these the shop has no WhatsApp, and no SMS.
+WHATSAPP_TOKEN = read_text("WHATSAPP_TOKEN")
+TWILIO_ACCOUNT_SID = read_text("TWILIO_ACCOUNT_SID")
 
 _REDIS = read_redis()
-_CHANNELS = ["email", "whatsapp"] if WHATSAPP_TOKEN else ["email"]
+_CHANNELS = [
+    "email",
+    *(["whatsapp"] if WHATSAPP_TOKEN else []),
+    *(["sms"] if TWILIO_ACCOUNT_SID else []),
+]
 RQ_QUEUES = {name: dict(_REDIS) for name in (*_CHANNELS, "default", "documents", "maintenance")}
 RQ = {"WORKER_CLASS": "notifications.worker.Worker"}
 RQ_SHOW_ADMIN_LINK = False  # django-rq's screens are in config/urls.py, for holders of a permission
@@ -194,6 +200,10 @@ _SETTINGS_OF_CHANNELS: dict[str, dict[str, object]] = {
         "RATE": read_rate("WHATSAPP_QUEUE_RATE", "5/s"),
         "CONCURRENCY": read_number("WHATSAPP_QUEUE_CONCURRENCY", 3, least=1, most=1000),
     },
+    "sms": {
+        "RATE": read_rate("SMS_QUEUE_RATE", "5/s"),
+        "CONCURRENCY": read_number("SMS_QUEUE_CONCURRENCY", 3, least=1, most=1000),
+    },
 }
 _PROVIDERS: dict[str, dict[str, object]] = {
     name: {
@@ -202,6 +212,14 @@ _PROVIDERS: dict[str, dict[str, object]] = {
     }
     for name, key in _EMAIL_KEYS.items()
 }
+if "sendgrid" in _PROVIDERS:  # a provider of its own: it takes callbacks, too
+    _PROVIDERS["sendgrid"] = {
+        "BACKEND": "notifications.providers.sendgrid.SendGrid",
+        "OPTIONS": {
+            "api_key": _EMAIL_KEYS["sendgrid"],
+            "webhook_key": read_text("SENDGRID_WEBHOOK_KEY"),
+        },
+    }
 if WHATSAPP_TOKEN:
     _PROVIDERS["whatsapp_cloud"] = {
         "BACKEND": "notifications.providers.whatsapp_cloud.WhatsAppCloud",
@@ -212,6 +230,17 @@ if WHATSAPP_TOKEN:
             "APP_SECRET": read_text("WHATSAPP_APP_SECRET"),
             "VERIFY_TOKEN": read_text("WHATSAPP_VERIFY_TOKEN"),
             "API_URL": read_text("WHATSAPP_API_URL", "https://graph.facebook.com/v24.0"),
+        },
+    }
+if TWILIO_ACCOUNT_SID:
+    _PROVIDERS["twilio"] = {
+        "BACKEND": "notifications.providers.twilio.Twilio",
+        "OPTIONS": {
+            "ACCOUNT_SID": TWILIO_ACCOUNT_SID,
+            "AUTH_TOKEN": read_text("TWILIO_AUTH_TOKEN", needed_for="TWILIO_ACCOUNT_SID is set"),
+            "FROM": read_text("TWILIO_FROM", needed_for="TWILIO_ACCOUNT_SID is set"),
+            "CALLBACK_URL": f"{FRONTEND_URL}/notifications/webhooks/twilio/",
+            "API_URL": read_text("TWILIO_API_URL", "https://api.twilio.com/2010-04-01"),
         },
     }
 

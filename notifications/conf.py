@@ -43,6 +43,14 @@ CHANNEL_DEFAULTS: dict[str, dict[str, Any]] = {
         "CONCURRENCY": 3,
         "TIMEOUT": 10.0,
     },
+    "sms": {
+        "BACKEND": "notifications.channels.sms.SmsChannel",
+        "QUEUE": "sms",
+        "PROVIDERS": ["twilio"],
+        "RATE": "5/s",
+        "CONCURRENCY": 3,
+        "TIMEOUT": 10.0,
+    },
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -65,6 +73,7 @@ DEFAULTS: dict[str, Any] = {
             "BACKEND": "notifications.providers.whatsapp_cloud.WhatsAppCloud",
             "OPTIONS": {},
         },
+        "twilio": {"BACKEND": "notifications.providers.twilio.Twilio", "OPTIONS": {}},
     },
     # Tries after the first, and the seconds before them; kinds, tasks and calls may differ.
     "RETRY": {"RETRIES": 3, "BACKOFF": "exponential", "BASE": 2.0, "JITTER": 0.1},

@@ -44,6 +44,11 @@ def deliver_whatsapp(notification_id: int | None = None) -> None:
     deliver("whatsapp", notification_id)
 
 
+def deliver_sms(notification_id: int | None = None) -> None:
+    """Serve the SMS queue; or send the one waiting row, due or not, when given its id."""
+    deliver("sms", notification_id)
+
+
 def deliver(channel: str, notification_id: int | None) -> None:
     """Serve the queue of `channel`, or send its one row."""
     try:

@@ -54,6 +54,19 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Sms:
+    """One text message to one phone."""
+
+    id: int  # the Notification row's primary key; comes back in reports
+    to: str  # E.164, "+12025550123"
+    text: str
+    category: str = ""  # the kind's name
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """What stands in one placeholder of a template."""
 

@@ -21,7 +21,7 @@ from django.utils.http import urlsafe_base64_encode
 from notifications.channels.whatsapp import WhatsAppTemplate
 from notifications.dispatch import notify
 from notifications.events import on
-from notifications.kinds import Kind
+from notifications.kinds import Fallback, Kind
 from notifications.models import Notification, Priority
 from orders.links import absolute
 from orders.models import Order, User, VerificationRequest
@@ -96,6 +96,8 @@ class OrderKind(ShopKind):
     """A message about an order; its context holds `order_id`."""
 
     channels = ("email", "in_app")
+    # By telephone in words of their own; who is not on WhatsApp gets a text message.
+    by_phone = ("email", Fallback("whatsapp", "sms"), "in_app")
 
     @classmethod
     def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:
@@ -126,7 +128,7 @@ class OrderConfirmation(OrderKind):
     """An order was placed."""
 
     name = "order_confirmation"
-    channels = ("email", "whatsapp", "in_app")
+    channels = OrderKind.by_phone
     priority = Priority.HIGH
     whatsapp = (
         template(
@@ -147,7 +149,7 @@ class OrderStatusUpdate(OrderKind):
     """An order went on; the context holds the `status` it reached."""
 
     name = "order_status_update"
-    channels = ("email", "whatsapp", "in_app")
+    channels = OrderKind.by_phone
     whatsapp = (
         template(
             "order_at_the_door_cash",
@@ -179,7 +181,7 @@ class PaymentReceipt(OrderKind):
     """An order was paid."""
 
     name = "payment_receipt"
-    channels = ("email", "whatsapp", "in_app")
+    channels = OrderKind.by_phone
     whatsapp = template(
         "payment_receipt",
         header={"number": "order.number"},

@@ -351,7 +351,6 @@ def test_a_failure_can_follow_the_acceptance() -> None:
 def test_reports_to_nobody_are_given_up() -> None:
     with running(callback_url="http://127.0.0.1:1/", delivered_after=0.0, read_after=None) as it:
         deliver(ask())
-        it.reporter.later(0.0, {}, tries=1)
         done = threading.Event()
         while not done.wait(0.02):
             if len(it.reporter.answers) >= 3:

@@ -6,10 +6,7 @@
                     "APP_SECRET": …, "VERIFY_TOKEN": …},
     }
 
-It speaks HTTP through `requests`, which Anymail needs anyway, on the watched sockets of
-`http_wire`: those tell whether anything had gone out, and can be cut when a call's whole time is
-over. Each session keeps one connection open, follows no redirect and asks no proxy: token and
-message go to the configured host alone.
+It speaks HTTP through `requests`, which Anymail needs anyway; see `http_session`.
 """
 
 from __future__ import annotations
@@ -17,21 +14,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
-from django.core.checks import CheckMessage, Error
-from django.core.checks import Warning as Caution
+from django.core.checks import CheckMessage
 
 from notifications.errors import BadCallback, Forged, NotConfigured
-from notifications.message import Fate, Media, Outcome, Parameter, Report, Verdict, WhatsApp
-from notifications.providers.base import Callback, Lane, Provider, Session
-from notifications.providers.http_wire import Wire, judge_network
+from notifications.message import Fate, Media, Outcome, Parameter, Report, WhatsApp
+from notifications.providers.base import Callback, Provider
+from notifications.providers.http_session import HttpSession, open_client, read_json
+from notifications.providers.http_wire import Wire
+from notifications.providers.options import check_options
 from notifications.providers.whatsapp_replies import (
     MISFITS,
     OPTED_OUT,
@@ -78,11 +74,8 @@ class WhatsAppCloud(Provider[WhatsApp]):
 
     def open(self) -> tuple[requests.Session, Wire]:
         """A client that sends the token along, and its wire."""
-        client = requests.Session()
-        client.trust_env = False  # no proxy, and no token from a .netrc
+        client, wire = open_client()
         client.headers["Authorization"] = f"Bearer {self.options.get('TOKEN', '')}"
-        wire = Wire()
-        wire.attach(client)
         return client, wire
 
     def clean(self, text: str, message: WhatsApp | None = None) -> str:
@@ -111,7 +104,7 @@ class WhatsAppCloud(Provider[WhatsApp]):
                     timeout=self.timeout,
                     allow_redirects=False,
                 )
-                body = _parse(answer)
+                body = read_json(answer)
                 error = read_error(body)
                 if error is not None or not isinstance(body, dict) or "data" not in body:
                     said = self.clean(error.text if error else answer.reason or "")
@@ -201,113 +194,53 @@ class WhatsAppCloud(Provider[WhatsApp]):
         if code == OPTED_OUT:
             yield failed(fate=Fate.OPTED_OUT, key=f"{status['id']}:{Fate.OPTED_OUT}")
 
-    # -- checks -----------------------------------------------------------------------------
-
     def check(self) -> list[CheckMessage]:
-        """Errors for options that are unknown or missing, and for a host without TLS."""
-        found: list[CheckMessage] = []
-        unknown = sorted(set(self.options) - OPTION_NAMES)
-        if unknown:
-            found.append(
-                Error(
-                    f"The provider {self.name!r} has unknown options: {', '.join(unknown)}.",
-                    hint=f"It knows {', '.join(sorted(OPTION_NAMES))}.",
-                    id="notifications.E060",
-                )
-            )
-        missing = [name for name in ("TOKEN", "PHONE_ID") if not self.options.get(name)]
-        if missing:
-            found.append(
-                Error(
-                    f"The provider {self.name!r} lacks {' and '.join(missing)}.",
-                    hint="Both are on the page API Setup of your app at developers.facebook.com.",
-                    id="notifications.E061",
-                )
-            )
-        address = urlsplit(self.api_url)
-        local = address.hostname in ("localhost", "127.0.0.1", "::1")
-        if not address.hostname or not (address.scheme == "https" or local):
-            found.append(
-                Error(
-                    f"The provider {self.name!r} would send its token without TLS.",
-                    hint=f"API_URL begins with https://, like {API_URL}.",
-                    id="notifications.E062",
-                )
-            )
-        without = {
-            "BUSINESS_ID": "its templates are not compared with the code",
-            "APP_SECRET": "nobody learns what became of a message",
-        }
-        for name, consequence in without.items():
-            if not self.options.get(name):
-                found.append(
-                    Caution(
-                        f"The provider {self.name!r} has no {name}: {consequence}.",
-                        hint="docs/whatsapp.md tells where to find it.",
-                        id="notifications.W060",
-                    )
-                )
-        return found
+        """What is wrong with its options."""
+        return check_options(
+            self,
+            known=OPTION_NAMES,
+            needed=("TOKEN", "PHONE_ID"),
+            where="Both are on the page API Setup of your app at developers.facebook.com.",
+            wanted={
+                "BUSINESS_ID": "its templates are not compared with the code",
+                "APP_SECRET": "nobody learns what became of a message",
+            },
+            api_url=self.api_url,
+        )
 
 
-class WhatsAppCloudSession(Session[WhatsApp]):
+class WhatsAppCloudSession(HttpSession[WhatsApp]):
     """One connection, kept open."""
 
     def __init__(self, provider: WhatsAppCloud) -> None:
+        super().__init__(*provider.open())
         self._provider = provider
-        self._client, self._wire = provider.open()
         self._url = f"{provider.api_url}/{provider.options.get('PHONE_ID')}/messages"
-        self._aborted = False
 
-    def work(self, lane: Lane[WhatsApp]) -> None:
-        """Send until the lane closes."""
-        while (message := lane.take()) is not None:
-            lane.report(message, self._send(message, partial(lane.begin, message)))
+    def ask(self, message: WhatsApp) -> requests.Response:
+        """Post the message."""
+        return self.client.post(
+            self._url,
+            json=build_payload(message),
+            # The whole call is watched; a single silent read ends before.
+            timeout=self._provider.timeout * 0.9,
+            allow_redirects=False,
+        )
 
-    def send(self, message: WhatsApp) -> Outcome:
-        """Send one message and tell what came of it."""
-        return self._send(message, lambda: None)
-
-    def abort(self) -> None:
-        """Cut the connection under the thread that uses it."""
-        self._aborted = True
-        self._wire.cut()
-
-    def close(self) -> None:
-        """Close the connection."""
-        with suppress(Exception):  # whatever the sockets raise: we are done with them
-            self._client.close()
-
-    def _send(self, message: WhatsApp, begin: Callable[[], None]) -> Outcome:
-        self._wire.reset(begin)
-        clean = partial(self._provider.clean, message=message)
-        try:
-            answer = self._client.post(
-                self._url,
-                json=build_payload(message),
-                # The whole call is watched; a single silent read ends before.
-                timeout=self._provider.timeout * 0.9,
-                allow_redirects=False,
-            )
-        except Exception as error:
-            outcome = judge_network(error, begun=self._wire.begun, clean=clean)
-        else:
-            outcome = self._read(answer, message, clean)
-        if self._aborted:  # what was read may be half an answer
-            return Outcome(Verdict.UNKNOWN, code="aborted", theirs=True)
-        return outcome
-
-    def _read(
-        self, answer: requests.Response, message: WhatsApp, clean: Callable[[str], str]
-    ) -> Outcome:
-        body = _parse(answer)
+    def read(self, answer: requests.Response, message: WhatsApp) -> Outcome:
+        """What the API says; where what was sent does not fit the template, what differs."""
+        body = read_json(answer)
         error = read_error(body)
-        text = clean(error.text if error else answer.reason or "")
+        text = self.clean(error.text if error else answer.reason or "", message)
         if error is not None and error.code in MISFITS and message.difference:
             text = f"{message.template} ({message.language}): {message.difference}. {text}"
         return judge_answer(
             answer.status_code, answer.headers, body, text, template=message.template
         )
+
+    def clean(self, text: str, message: WhatsApp) -> str:
+        """`text` without the token, and without what `message` says and to whom."""
+        return self._provider.clean(text, message)
 
 
 def build_payload(message: WhatsApp) -> dict[str, Any]:
@@ -355,10 +288,3 @@ def build_payload(message: WhatsApp) -> dict[str, Any]:
 def _text(parameter: Parameter) -> dict[str, str]:
     named = {"parameter_name": parameter.name} if parameter.name else {}
     return {"type": "text", **named, "text": parameter.value}
-
-
-def _parse(answer: requests.Response) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return None

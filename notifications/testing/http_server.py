@@ -159,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self._send(owner.respond(request))
             return
-        if answer.accept and isinstance(request.payload, dict):
+        if answer.accept:
             owner.keep_anyway(request, answer)
         if answer.then:
             self._misbehave(answer)

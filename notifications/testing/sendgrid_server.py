@@ -90,7 +90,8 @@ class SendGridServer(HttpServer[Answer]):
 
     def keep_anyway(self, request: Request, answer: Answer) -> None:
         """Take the mail over."""
-        self._keep(request.payload)
+        if isinstance(request.payload, dict):
+            self._keep(request.payload)
 
     def put(self, answer: Answer) -> Reply:
         """With one error, if the answer has a message."""

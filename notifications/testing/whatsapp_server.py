@@ -22,26 +22,21 @@ payloads). It runs in threads of its own and needs nothing but Python.
 from __future__ import annotations
 
 import hashlib
-import heapq
 import hmac
 import json
 import re
-import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from http.client import HTTPException
-from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.request import Request as Outgoing
-from urllib.request import urlopen
 
 from notifications.testing import http_server
 from notifications.testing.http_server import HttpServer, Reply, Request
+from notifications.testing.reporter import Reporter
 
 __all__ = ["Accepted", "Answer", "Template", "WhatsAppServer", "find_refusal"]
 
@@ -178,7 +173,8 @@ class WhatsAppServer(HttpServer[Answer]):
         self.read_after = read_after
         self.accepted: list[Accepted] = []
         self.deliveries: Counter[str] = Counter()  # messages by biz_opaque_callback_data
-        self.reporter = Reporter(app_secret, callback_url)
+        self.callback_url = callback_url
+        self.reporter = Reporter()
 
     @property
     def api_url(self) -> str:
@@ -241,7 +237,8 @@ class WhatsAppServer(HttpServer[Answer]):
 
     def keep_anyway(self, request: Request, answer: Answer) -> None:
         """Take the message over, and report its failure if the answer says so."""
-        self._keep(request.payload, fails=answer.fails)
+        if isinstance(request.payload, dict):
+            self._keep(request.payload, fails=answer.fails)
 
     def put(self, answer: Answer) -> Reply:
         """The answer's error; the usual success where it has none."""
@@ -297,7 +294,7 @@ class WhatsAppServer(HttpServer[Answer]):
     # -- webhooks ---------------------------------------------------------------------------
 
     def _report(self, message: Accepted, fails: int | None) -> None:
-        self.reporter.later(0.0, self.describe_status(message, "sent"))
+        self._tell(0.0, self.describe_status(message, "sent"))
         if fails is not None:
             error = {
                 "code": fails,
@@ -306,11 +303,17 @@ class WhatsAppServer(HttpServer[Answer]):
                 "error_data": {"details": f"The message could not be delivered ({fails})."},
             }
             body = self.describe_status(message, "failed", errors=[error])
-            self.reporter.later(self.delivered_after, body)
+            self._tell(self.delivered_after, body)
             return
-        self.reporter.later(self.delivered_after, self.describe_status(message, "delivered"))
+        self._tell(self.delivered_after, self.describe_status(message, "delivered"))
         if self.read_after is not None:
-            self.reporter.later(self.read_after, self.describe_status(message, "read"))
+            self._tell(self.read_after, self.describe_status(message, "read"))
+
+    def _tell(self, seconds: float, body: Mapping[str, Any]) -> None:
+        if self.callback_url:
+            raw = json.dumps(body).encode()
+            headers = {"Content-Type": "application/json", "X-Hub-Signature-256": self.sign(raw)}
+            self.reporter.later(seconds, self.callback_url, raw, headers)
 
     def describe_status(
         self, message: Accepted, status: str, *, errors: Sequence[Mapping[str, Any]] = ()
@@ -345,71 +348,6 @@ class WhatsAppServer(HttpServer[Answer]):
 def sign(secret: str, body: bytes) -> str:
     """The header by which a webhook proves that it comes from Meta."""
     return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
-
-
-class Reporter:
-    """Posts webhooks when their time has come, again where the answer is not 200."""
-
-    def __init__(self, secret: str, url: str) -> None:
-        self.url = url
-        self.answers: list[int] = []  # statuses that came back; 0: none came
-        self._secret = secret
-        self._waiting: list[tuple[float, int, int, bytes]] = []
-        self._numbers = count()
-        self._changed = threading.Condition()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="whatsapp-reporter", daemon=True)
-
-    def start(self) -> None:
-        """Begin to post."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Post no more."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        self._thread.join(timeout=5)
-
-    def later(self, seconds: float, body: Mapping[str, Any], *, tries: int = 5) -> None:
-        """Post `body` after that time."""
-        if self.url:
-            self._push(seconds, tries, json.dumps(body).encode())
-
-    def _push(self, seconds: float, tries: int, raw: bytes) -> None:
-        with self._changed:
-            due = time.monotonic() + seconds
-            heapq.heappush(self._waiting, (due, next(self._numbers), tries, raw))
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        while (due := self._next()) is not None:
-            tries, raw = due
-            status = self._post(raw)
-            self.answers.append(status)
-            if status != 200 and tries > 1:
-                self._push(0.2, tries - 1, raw)
-
-    def _next(self) -> tuple[int, bytes] | None:
-        with self._changed:
-            while not self._stopped:
-                wait = self._waiting[0][0] - time.monotonic() if self._waiting else None
-                if wait is not None and wait <= 0:
-                    _due, _number, tries, raw = heapq.heappop(self._waiting)
-                    return tries, raw
-                self._changed.wait(wait)
-        return None
-
-    def _post(self, raw: bytes) -> int:
-        headers = {
-            "Content-Type": "application/json",
-            "X-Hub-Signature-256": sign(self._secret, raw),
-        }
-        try:
-            with urlopen(Outgoing(self.url, raw, headers), timeout=5) as answer:
-                return int(answer.status)
-        except (OSError, HTTPException) as error:
-            return int(getattr(error, "code", 0))
 
 
 # -- what the API checks --------------------------------------------------------------------

@@ -13,6 +13,7 @@ from django.test import Client, override_settings
 from django.utils import translation
 
 from notifications import conf, inbox
+from notifications.channels.sms import SmsChannel, count_segments
 from notifications.kinds import Kind, all_kinds
 from notifications.message import Email, Note
 from notifications.models import Notification
@@ -254,7 +255,7 @@ def test_messages_go_to_the_user_and_are_about_the_order() -> None:
     assert row.context == {"order_id": order.pk, "status": "shipped"}
 
 
-NOTES = [kind for kind in KINDS if "in_app" in kind.channels]
+NOTES = [kind for kind in KINDS if "in_app" in kind.channel_names()]
 
 
 def compose_note(kind: type[Kind], language: str) -> Note:
@@ -292,3 +293,21 @@ def test_a_customer_finds_what_happened_to_an_order_in_the_inbox() -> None:
     assert older.title == f"Your order {order.number} has left us"
     assert newest.link == order.get_absolute_url()
     assert newest.type == "order_status_update"
+
+
+TEXTED = [kind for kind in KINDS if "sms" in kind.channel_names()]
+
+
+@pytest.mark.parametrize("kind", TEXTED, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_text_messages_name_the_shop_and_the_order_in_at_most_two_segments(
+    kind: type[Kind], language: str
+) -> None:
+    row = Notification(pk=1, kind=kind.name, channel="sms", to="+12025550123", language=language)
+    message = SmsChannel().compose(row, kind, kind.sample())
+    who, *_, link = re.split(r": |\n", message.text)
+    assert who == settings.FROM_NAME
+    assert compose_sample(kind, language).subject in message.text
+    assert link.endswith("/orders/7K2M-Q9XA/")
+    assert count_segments(message.text) <= 2
+    assert not re.search(r"\{[{%#]|[%#}]\}|None|&\w+;|\n\n", message.text)

@@ -28,7 +28,7 @@ PHONE = "+12025550123"
 KINDS = [
     kind
     for kind in all_kinds().values()
-    if kind.__module__ == shop.__name__ and "whatsapp" in kind.channels
+    if kind.__module__ == shop.__name__ and "whatsapp" in kind.channel_names()
 ]
 
 

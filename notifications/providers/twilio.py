@@ -1,0 +1,174 @@
+"""SMS through Twilio's Messages API.
+
+"twilio": {
+    "BACKEND": "notifications.providers.twilio.Twilio",
+    "OPTIONS": {"ACCOUNT_SID": …, "AUTH_TOKEN": …, "FROM": "+12025550100",
+                "CALLBACK_URL": "https://shop.example.com/notifications/webhooks/twilio/"},
+}
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b64encode
+from collections.abc import Sequence
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import requests
+from django.core.checks import CheckMessage
+
+from notifications.errors import BadCallback, Forged, NotConfigured
+from notifications.message import Fate, Outcome, Report, Sms
+from notifications.providers.base import Callback, Provider
+from notifications.providers.http_session import HttpSession, open_client, read_json
+from notifications.providers.options import check_options
+from notifications.providers.twilio_replies import judge_answer, judge_report
+from notifications.redaction import blot
+
+API_URL = "https://api.twilio.com/2010-04-01"
+OPTION_NAMES = frozenset(("ACCOUNT_SID", "AUTH_TOKEN", "FROM", "CALLBACK_URL", "API_URL"))
+SERVICE = "MG"  # how the id of a messaging service begins
+
+# "Message resource", section on status values. What is missing here tells nothing new.
+_FATES = {
+    "sent": Fate.SENT,
+    "delivered": Fate.DELIVERED,
+    "read": Fate.READ,
+    "undelivered": Fate.FAILED,
+    "failed": Fate.FAILED,
+}
+
+
+class Twilio(Provider[Sms]):
+    """One account.
+
+    OPTIONS: ACCOUNT_SID, AUTH_TOKEN, FROM (a number of the account, a sender id, or the id of a
+    messaging service). Optional: CALLBACK_URL (this project's address for status callbacks, as
+    Twilio sees it), API_URL.
+    """
+
+    channels = ("sms",)
+
+    @property
+    def api_url(self) -> str:
+        """Where the API is, with its version."""
+        return str(self.options.get("API_URL") or API_URL).rstrip("/")
+
+    @property
+    def token(self) -> str:
+        """The key of the account, which signs callbacks too."""
+        return str(self.options.get("AUTH_TOKEN") or "")
+
+    def connect(self) -> TwilioSession:
+        """A session that connects with its first message."""
+        return TwilioSession(self)
+
+    def callback_url(self, message: Sms) -> str:
+        """Where Twilio tells what becomes of `message`; empty for nowhere."""
+        url = str(self.options.get("CALLBACK_URL") or "")
+        return f"{url}?{urlencode({'notification': message.id})}" if url else ""
+
+    def receive(self, callback: Callback) -> Sequence[Report]:
+        """What became of a message ("Track outbound message status" in Twilio's documentation)."""
+        fields = self._checked(callback)
+        sid, status = fields.get("MessageSid", ""), fields.get("MessageStatus", "")
+        if not (sid and status):
+            raise BadCallback("It tells no MessageSid and MessageStatus.")
+        fate = _FATES.get(status)
+        if fate is None:
+            return []
+        about = callback.query.get("notification", "")
+        number = fields.get("ErrorCode", "")
+        code = int(number) if number.isascii() and number.isdigit() and number != "0" else None
+        text = blot(fields.get("ErrorMessage", ""), [fields.get("To", ""), self.token])
+        outcome = judge_report(code, text) if fate is Fate.FAILED else None
+        report = Report(
+            fate=fate,
+            message_id=sid,
+            key=f"{sid}:{status}",
+            notification_id=int(about) if about.isascii() and about.isdigit() else None,
+            to=fields.get("To", ""),
+            code="" if code is None else str(code),
+            text=text,
+            outcome=outcome,
+            suppress=outcome is not None and outcome.suppress,
+        )
+        return [report]
+
+    def _checked(self, callback: Callback) -> dict[str, str]:
+        """The fields of a callback whose signature is right ("Webhooks security" there)."""
+        if not self.token:
+            raise NotConfigured(f"The provider {self.name!r} has no AUTH_TOKEN.")
+        try:
+            pairs = parse_qsl(
+                callback.body.decode(), keep_blank_values=True, strict_parsing=bool(callback.body)
+            )
+        except ValueError:
+            pairs = []
+        # The address as Twilio has it: a proxy may have changed what this server sees of it.
+        query = urlsplit(callback.url).query
+        url = str(self.options.get("CALLBACK_URL") or "") or callback.url.partition("?")[0]
+        right = sign(self.token, f"{url}?{query}" if query else url, pairs)
+        given = callback.headers.get("x-twilio-signature", "")
+        if not hmac.compare_digest(given.encode(), right.encode()):
+            raise Forged("Its signature is not ours.")
+        return dict(pairs)
+
+    def check(self) -> list[CheckMessage]:
+        """What is wrong with its options."""
+        return check_options(
+            self,
+            known=OPTION_NAMES,
+            needed=("ACCOUNT_SID", "AUTH_TOKEN", "FROM"),
+            where="They are on the first page of console.twilio.com.",
+            wanted={"CALLBACK_URL": "nobody learns what became of a message"},
+            api_url=self.api_url,
+        )
+
+
+class TwilioSession(HttpSession[Sms]):
+    """One connection, kept open."""
+
+    def __init__(self, provider: Twilio) -> None:
+        super().__init__(*open_client())
+        self._provider = provider
+        account = str(provider.options.get("ACCOUNT_SID") or "")
+        self.client.auth = (account, provider.token)
+        self._url = f"{provider.api_url}/Accounts/{account}/Messages.json"
+
+    def ask(self, message: Sms) -> requests.Response:
+        """Post the message."""
+        return self.client.post(
+            self._url,
+            data=build_fields(message, self._provider),
+            # The whole call is watched; a single silent read ends before.
+            timeout=self._provider.timeout * 0.9,
+            allow_redirects=False,
+        )
+
+    def read(self, answer: requests.Response, message: Sms) -> Outcome:
+        """What the API says."""
+        body = read_json(answer)
+        said = body.get("message") if isinstance(body, dict) else None
+        text = self.clean(said if isinstance(said, str) else answer.reason or "", message)
+        return judge_answer(answer.status_code, answer.headers, body, text)
+
+    def clean(self, text: str, message: Sms) -> str:
+        """`text` without the token, and without what `message` says and to whom."""
+        return blot(text, [self._provider.token, message.to, message.to.lstrip("+"), message.text])
+
+
+def build_fields(message: Sms, provider: Twilio) -> dict[str, str]:
+    """The request of a message ("Create a Message" in Twilio's documentation)."""
+    sender = str(provider.options.get("FROM") or "")
+    by = "MessagingServiceSid" if sender.startswith(SERVICE) else "From"
+    fields = {"To": message.to, by: sender, "Body": message.text}
+    if url := provider.callback_url(message):
+        fields["StatusCallback"] = url
+    return fields
+
+
+def sign(token: str, url: str, fields: Sequence[tuple[str, str]]) -> str:
+    """The X-Twilio-Signature of a POST of `fields` to `url` ("Webhooks security")."""
+    text = url + "".join(name + value for name, value in sorted(set(fields)))
+    return b64encode(hmac.digest(token.encode(), text.encode(), "sha1")).decode()
