@@ -273,5 +273,7 @@ LOGGING = {
     "loggers": {"notifications": {"handlers": ["console"], "level": "INFO"}},
 }
 
-# The folder where the demo's mail server keeps what it catches; the shop then shows it at /mail/.
+# The folders where the demo's servers keep what they catch; the shop then shows it at /mail/ and
+# at /phones/.
 CAUGHT_MAIL = read_text("CAUGHT_MAIL") if DEBUG else ""
+CAUGHT_PHONES = read_text("CAUGHT_PHONES") if DEBUG else ""

@@ -80,7 +80,14 @@ def _customer(number: int) -> User:
             "email": email,
             "first_name": first,
             "last_name": last,
+            "phone": _phone(number),
             "language": Language.values[number % len(Language.values)],
         },
     )
     return user
+
+
+def _phone(number: int) -> str:
+    """One of the hundred that belong to nobody (555-0100 to 555-0199, ATIS-0300115); later
+    customers have none."""
+    return f"+12025550{100 + number}" if number < 100 else ""

@@ -1,9 +1,9 @@
 """The whole shop on one machine, to look at: `manage.py demo`.
 
 `prepare` makes an environment in which nothing is real: a database and a mailbox in a folder of
-the demonstration's own, free ports, a mail server that only catches. In that environment `run`
-starts everything, places a few orders, and shows each message as it arrives. Whatever ends this
-process, its servers and children end with it.
+the demonstration's own, free ports, services that only catch. In that environment `run` starts
+everything, places a few orders, and shows each message as it arrives. Whatever ends this process,
+its servers and children end with it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Worker
 
-from notifications.models import DeadLetter, Notification
+from notifications.models import Attempt, DeadLetter, Notification, State
 from notifications.muting import muted
 from notifications.testing.guarded import GuardedProcess, find_free_port
 from notifications.testing.redis_server import RedisServer
-from notifications.testing.smtp_server import Received, Rule, SmtpServer
+from notifications.testing.smtp_server import Received, SmtpServer
 from orders.catalogue import (
     address_of,
     draw_basket,
@@ -48,13 +48,22 @@ from orders.catalogue import (
     load_customers,
     load_products,
 )
+from orders.caught_phones import CaughtText
 from orders.checkout import place_order
+from orders.demo_services import REFUSED, Caught, open_services
 from orders.models import Order, User
 
 Say = Callable[[str], object]
 
 ORDERS = 5
-REFUSED = "refused@example.com"  # the mail server does not know this address
+CONFIRMATION = "order_confirmation"
+# Where the message of an order ends on each channel: over SMTP nobody reports an arrival.
+ENDS = {
+    "email": State.SENT,
+    "whatsapp": State.READ,
+    "sms": State.DELIVERED,
+    "in_app": State.DELIVERED,
+}
 PORT = 8000  # of the web server, if it is free
 READY = 30.0  # seconds the children may take to start
 MARK = "SHOP_DEMO"  # in an environment that `prepare` made: the port of a Redis to start, or 0
@@ -68,7 +77,8 @@ class DemoError(Exception):
 class Arrival:
     """One caught message."""
 
-    subject: str
+    channel: str
+    words: str  # its subject, or how its text begins
     to: str
     order: Order | None  # what it is about
     kind: str
@@ -77,7 +87,7 @@ class Arrival:
     @property
     def confirms(self) -> bool:
         """Whether it is an order's confirmation."""
-        return self.kind == "order_confirmation"
+        return self.kind == CONFIRMATION
 
 
 News = Arrival | DeadLetter | None
@@ -93,7 +103,7 @@ def is_prepared() -> bool:
 
 def prepare(folder: Path) -> dict[str, str]:
     """The environment of a demonstration that keeps its files in `folder`."""
-    web, mail = _free_port(PORT), find_free_port()
+    web, mail, whatsapp, sms = _free_port(PORT), *(find_free_port() for _ in range(3))
     redis = os.environ.get("REDIS_URL", "")
     redis_port = 0 if redis and _answers(redis) else find_free_port()
     return {
@@ -116,6 +126,17 @@ def prepare(folder: Path) -> dict[str, str]:
         "REDIRECT_EMAIL_TO": "",
         "ALLOWED_RECIPIENTS": "*",  # nothing gets further than to our own mail server
         "CAUGHT_MAIL": str(folder / "mail"),
+        "WHATSAPP_API_URL": f"http://127.0.0.1:{whatsapp}/v24.0",
+        "WHATSAPP_TOKEN": secrets.token_urlsafe(24),
+        "WHATSAPP_PHONE_ID": "106540352242922",
+        "WHATSAPP_BUSINESS_ID": "102290129340398",
+        "WHATSAPP_APP_SECRET": secrets.token_urlsafe(24),
+        "WHATSAPP_VERIFY_TOKEN": secrets.token_urlsafe(24),
+        "TWILIO_API_URL": f"http://127.0.0.1:{sms}/2010-04-01",
+        "TWILIO_ACCOUNT_SID": "AC" + secrets.token_hex(16),
+        "TWILIO_AUTH_TOKEN": secrets.token_urlsafe(24),
+        "TWILIO_FROM": "+12025550199",
+        "CAUGHT_PHONES": str(folder / "phones"),
     }
 
 
@@ -147,12 +168,12 @@ def run(folder: Path, *, once: bool, seconds: float, say: Say) -> None:
     Raises DemoError, ServerError, and KeyboardInterrupt when told to stop.
     """
     began = time.monotonic()
-    arrivals: SimpleQueue[Received] = SimpleQueue()
+    arrivals: SimpleQueue[Caught] = SimpleQueue()
     with ExitStack() as stack:
         stack.enter_context(_stopping_in_order())
         stack.enter_context(_own(folder))
         stack.enter_context(_redis())
-        stack.enter_context(_mail_server(arrivals))
+        stack.enter_context(open_services(arrivals.put))
         customers = _open_shop()
         children = [
             stack.enter_context(_child(folder / "worker", "rqworker")),
@@ -163,8 +184,8 @@ def run(folder: Path, *, once: bool, seconds: float, say: Say) -> None:
         orders = _place_orders(customers)
         watch = _watch(arrivals, children)
         if once:
-            confirmations = _wait_for_all(watch, orders, seconds, say)
-            _sum_up(orders, confirmations, time.monotonic() - began, say)
+            _wait_for_all(watch, orders, seconds, say)
+            _sum_up(orders, time.monotonic() - began, say)
             return
         for news in watch:
             _show(news, say)
@@ -195,7 +216,7 @@ def _place_orders(customers: Sequence[User]) -> list[Order]:
     return orders
 
 
-def _watch(arrivals: SimpleQueue[Received], children: Sequence[GuardedProcess]) -> Iterator[News]:
+def _watch(arrivals: SimpleQueue[Caught], children: Sequence[GuardedProcess]) -> Iterator[News]:
     """Each message as it arrives, each new dead letter, and None now and then.
 
     Raises DemoError if a child ends.
@@ -214,39 +235,58 @@ def _watch(arrivals: SimpleQueue[Received], children: Sequence[GuardedProcess]) 
             yield letter
 
 
-def _wait_for_all(
-    watch: Iterator[News], orders: Sequence[Order], seconds: float, say: Say
-) -> dict[int, Arrival]:
-    """The confirmations by order, once all are here and the refused mail is a dead letter."""
-    confirmations: dict[int, Arrival] = {}
+def _wait_for_all(watch: Iterator[News], orders: Sequence[Order], seconds: float, say: Say) -> None:
+    """Until each order's confirmations are in the mail, on the phone and in the app, with what the
+    services report of them, and the refused mail is a dead letter. Raises DemoError."""
+    mailed: set[int] = set()
     dead = False
     until = time.monotonic() + seconds
     for news in watch:
         _show(news, say)
         if isinstance(news, DeadLetter):
             dead = True
-        elif news and news.confirms and news.order:
-            confirmations[news.order.pk] = news
-        if dead and len(confirmations) == len(orders):
-            break
+        elif news and news.confirms and news.order and news.channel == "email":
+            mailed.add(news.order.pk)
+        if dead and len(mailed) == len(orders) and all(map(_has_ended, orders)):
+            return
         if time.monotonic() > until:
-            raise DemoError(_what_is_missing(orders, confirmations, seconds))
-    return confirmations
+            raise DemoError(_what_is_missing(orders, mailed, seconds))
 
 
-def _read(received: Received) -> Arrival:
-    at = datetime.fromtimestamp(time.time() - (time.monotonic() - received.at), tz=UTC)
-    row = Notification.objects.filter(pk=int(received.notification_id or 0)).first()
+def _confirmations(order: Order) -> dict[str, Notification]:
+    """The rows of an order's confirmation that got to the end of their channel."""
+    rows = Notification.objects.filter(
+        about_type=Order._meta.label_lower, about_id=str(order.pk), kind=CONFIRMATION
+    )
+    return {row.channel: row for row in rows if row.state == ENDS[row.channel]}
+
+
+def _has_ended(order: Order) -> bool:
+    found = _confirmations(order).keys()
+    return {"email", "in_app"} <= found and bool({"whatsapp", "sms"} & found)
+
+
+def _read(caught: Caught) -> Arrival:
+    match caught:
+        case Received():
+            number = int(caught.notification_id or 0)
+            at = datetime.fromtimestamp(time.time() - (time.monotonic() - caught.at), tz=UTC)
+            channel, words = "email", str(caught.message["Subject"])
+        case CaughtText():
+            number, at = caught.notification, datetime.fromtimestamp(caught.at, tz=UTC)
+            channel, words = caught.channel, caught.text.replace("\n", " ")
+    row = Notification.objects.filter(pk=number).first()
     kind = row.kind if row else ""
     order = None
     if row and row.about_type == Order._meta.label_lower:
         order = Order.objects.filter(pk=row.about_id).first()
     since = row.created_at if row else at
-    if order and kind == "order_confirmation":
+    if order and kind == CONFIRMATION:
         since = order.created_at
     return Arrival(
-        subject=str(received.message["Subject"]),
-        to=received.to,
+        channel=channel,
+        words=words,
+        to=caught.to,
         order=order,
         kind=kind,
         milliseconds=max(0, round((at - since).total_seconds() * 1000)),
@@ -261,6 +301,7 @@ def _introduce(say: Say) -> None:
     for label, view in [
         ("The shop", "shop"),
         ("Its mail", "caught_mail"),
+        ("Phones", "caught_phones"),
         ("The admin", "admin:index"),
         ("Dead letters", "admin:notifications_deadletter_changelist"),
     ]:
@@ -274,38 +315,44 @@ def _show(news: News, say: Say) -> None:
     match news:
         case Arrival():
             since = "the order" if news.confirms else "it was asked for"
-            what = f"  {news.to:<24}  {news.subject}"
-            say(f"{what:<76}  {news.milliseconds} ms after {since}")
+            what = f"  {news.channel:<8}  {news.to:<22}  {news.words[:46]}"
+            say(f"{what:<82}  {news.milliseconds} ms after {since}")
         case DeadLetter():
             to = news.notification.to if news.notification else news.name
-            say(f"  {to:<24}  refused for good, now a dead letter: {news.reason}")
+            say(f"  {'email':<8}  {to:<22}  refused for good, now a dead letter: {news.reason}")
 
 
-def _sum_up(
-    orders: Sequence[Order], confirmations: dict[int, Arrival], seconds: float, say: Say
-) -> None:
+def _sum_up(orders: Sequence[Order], seconds: float, say: Say) -> None:
     say("")
-    say(f"  {'Order':<11}{'Confirmed to':<26}After")
+    say(f"  {'Order':<11}{'Channel':<10}{'To':<24}{'State':<11}{'Provider id':<22}After")
     for order in orders:
-        arrival = confirmations[order.pk]
-        say(f"  {order.number:<11}{arrival.to:<26}{arrival.milliseconds} ms")
+        for row in sorted(_confirmations(order).values(), key=lambda row: row.pk):
+            to = "in the app" if row.channel == "in_app" else row.to
+            attempt = Attempt.objects.filter(notification=row).order_by("pk").last()
+            provider_id = attempt.message_id[:18] if attempt else ""
+            sent_at = row.settled_at or row.created_at
+            milliseconds = round((sent_at - order.created_at).total_seconds() * 1000)
+            say(
+                f"  {order.number:<11}{row.channel:<10}{to:<24}{row.state:<11}"
+                f"{provider_id:<22}{milliseconds} ms"
+            )
     say("")
     say(
-        f"{len(orders)} orders, {len(confirmations)} confirmations, "
+        f"{len(orders)} orders, {len(orders)} confirmations on each channel, "
         f"{DeadLetter.objects.count()} dead letter (DLQ), in {seconds:.1f} s."
     )
 
 
-def _what_is_missing(
-    orders: Sequence[Order], confirmations: dict[int, Arrival], seconds: float
-) -> str:
+def _what_is_missing(orders: Sequence[Order], mailed: set[int], seconds: float) -> str:
     states = [
-        f"notification {row.pk} ({row.kind}): {row.state} {row.reason}"
+        f"notification {row.pk} ({row.kind}, {row.channel}): {row.state} {row.reason}"
         for row in Notification.objects.order_by("pk")
     ]
     found = (
-        f"After {seconds:g} s {len(confirmations)} of {len(orders)} confirmations are here and "
-        f"{DeadLetter.objects.count()} of 1 dead letter. The logs are in the demo's folder."
+        f"After {seconds:g} s {len(mailed)} of {len(orders)} confirmations are in the mail, "
+        f"{sum(map(_has_ended, orders))} of {len(orders)} orders are confirmed on every channel, "
+        f"and {DeadLetter.objects.count()} of 1 dead letter is here. The logs are in the demo's "
+        f"folder."
     )
     return "\n".join([found, *states])
 
@@ -343,18 +390,6 @@ def _redis() -> Iterator[None]:
             server = RedisServer()
             server.port = port
             stack.enter_context(server)
-        yield
-
-
-@contextmanager
-def _mail_server(arrivals: SimpleQueue[Received]) -> Iterator[None]:
-    refuses = Rule("RCPT", "550 5.1.1 there is no such mailbox", match=REFUSED)
-    with SmtpServer(
-        port=settings.EMAIL_PORT,
-        rules=[refuses],
-        folder=Path(settings.CAUGHT_MAIL),
-        on_message=arrivals.put,
-    ):
         yield
 
 

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from orders import caught_mail, views
+from orders import caught_mail, caught_phones, views
 from orders.forms import LogInForm
 
 urlpatterns = [
@@ -46,4 +46,5 @@ urlpatterns = [
     ),
     path("mail/", caught_mail.inbox, name="caught_mail"),
     path("mail/<int:number>/", caught_mail.message, name="caught_message"),
+    path("phones/", caught_phones.phones, name="caught_phones"),
 ]

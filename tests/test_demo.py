@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +21,7 @@ from redis import Redis
 from tests.workers import wait_until
 
 ROOT = Path(__file__).parent.parent
-LINE = re.compile(r"^  (\S+@example\.com) +(.+?) +(\d+) ms after (the order|it was asked for)$")
+LINE = re.compile(r"^  (\w+) +(\S+) +(.+?) +(\d+) ms after (the order|it was asked for)$")
 
 pytestmark = pytest.mark.sqlite_only  # it brings its own database
 
@@ -54,7 +55,7 @@ class Demo:
 
     @property
     def messages(self) -> list[tuple[str, ...]]:
-        """Recipient, subject, milliseconds and since what, of each message that was shown."""
+        """Channel, recipient, words, milliseconds and since what, of each message shown."""
         found = map(LINE.match, self.printed.splitlines())
         return [match.groups() for match in found if match]
 
@@ -100,15 +101,32 @@ def test_once_shows_five_orders_and_their_confirmations(folder: Path) -> None:
     first = time.monotonic() - demo.began
     assert demo.end() == 0, demo.printed
     assert first < 10
-    confirmations = [each for each in demo.messages if each[3] == "the order"]
-    assert sorted(to for to, *_rest in confirmations) == [
-        f"customer{number}@example.com" for number in range(1, 6)
+    shown = [each for each in demo.messages if each[4] == "the order"]
+    assert sorted(each[1] for each in shown) == [
+        *(f"+1202555010{number}" for number in range(1, 6)),
+        *(f"customer{number}@example.com" for number in range(1, 6)),
     ]
-    numbers = {re.findall(r"\w{4}-\w{4}", subject)[0] for _to, subject, *_rest in confirmations}
-    table = set(re.findall(r"^  (\w{4}-\w{4})  customer", demo.printed, re.MULTILINE))
-    assert numbers == table
+    row = r"^  (\w{4}-\w{4})  (\w+) +(\S+|in the app) +(\w+) +(\S*) +\d+ ms$"
+    table = re.findall(row, demo.printed, re.MULTILINE)
+    ends = Counter((channel, state) for _order, channel, _to, state, _id in table)
+    assert ends == {
+        ("email", "sent"): 5,
+        ("in_app", "delivered"): 5,
+        ("whatsapp", "read"): 3,
+        ("sms", "delivered"): 2,
+    }
+    by_order = Counter(order for order, *_rest in table)
+    assert list(by_order.values()) == [3] * 5
+    assert {re.findall(r"\w{4}-\w{4}", each[2])[0] for each in shown if "@" in each[1]} == set(
+        by_order
+    )
+    assert {each_id[:6] for _o, channel, _to, _s, each_id in table if channel == "whatsapp"} == {
+        "wamid."
+    }
     assert "refused@example.com" in demo.printed
-    assert re.search(r"^5 orders, 5 confirmations, 1 dead letter", demo.printed, re.MULTILINE)
+    assert re.search(
+        r"^5 orders, 5 confirmations on each channel, 1 dead", demo.printed, re.MULTILINE
+    )
     assert len(list((folder / "mail").glob("*.eml"))) == 5
     assert "Traceback" not in demo.printed
     assert demo.processes() == []
@@ -117,18 +135,21 @@ def test_once_shows_five_orders_and_their_confirmations(folder: Path) -> None:
 def test_once_says_what_is_missing(folder: Path) -> None:
     demo = Demo(folder, "--once", "--seconds", "2", EMAIL_QUEUE_RATE="1/d")
     assert demo.end() == 1
-    assert "of 5 confirmations are here and 0 of 1 dead letter" in demo.printed
-    assert re.search(r"notification \d+ \(order_confirmation\): pending", demo.printed)
+    assert re.search(r"[0-2] of 5 orders are confirmed on every channel, and 0 of 1", demo.printed)
+    assert re.search(r"notification \d+ \(order_confirmation, email\): pending", demo.printed)
     assert demo.processes() == []
 
 
 def test_a_person_can_look_around_until_ctrl_c(folder: Path) -> None:
     demo = Demo(folder)
-    wait_until(lambda: len(demo.messages) == 5 and "dead letter:" in demo.printed, seconds=40)
+    wait_until(lambda: len(demo.messages) == 10 and "dead letter:" in demo.printed, seconds=40)
     web = requests.Session()
     assert "Into the basket" in web.get(demo.address("The shop"), timeout=10).text
     inbox = web.get(demo.address("Its mail"), timeout=10).text
     assert inbox.count("customer") == 5
+    phones = web.get(demo.address("Phones"), timeout=10).text
+    assert phones.count('class="bubble whatsapp"') == 3
+    assert phones.count('class="bubble sms"') == 2
     mail = web.get(demo.address("Its mail") + "1/", timeout=10).text
     assert re.search("Your order|Ihre Bestellung", mail)
 

@@ -262,6 +262,8 @@ def load(expression: str, **variables: str) -> str:
         ("s.CSRF_COOKIE_SECURE", {}, "False"),
         ("s.CAUGHT_MAIL", {"CAUGHT_MAIL": "/mail"}, "''"),
         ("s.CAUGHT_MAIL", {"CAUGHT_MAIL": "/mail", "DEBUG": "1"}, "'/mail'"),
+        ("s.CAUGHT_PHONES", {"CAUGHT_PHONES": "/phones"}, "''"),
+        ("s.CAUGHT_PHONES", {"CAUGHT_PHONES": "/phones", "DEBUG": "1"}, "'/phones'"),
     ],
 )
 def test_what_the_environment_makes(expression: str, variables: dict[str, str], value: str) -> None:

@@ -69,10 +69,11 @@ A = TypeVar("A", bound=Answer)
 
 
 class HttpServer(Generic[A]):
-    """Listens on a free port of 127.0.0.1 while its `with` block lasts."""
+    """Listens on 127.0.0.1 while its `with` block lasts."""
 
-    def __init__(self, *, answers: Sequence[A] = ()) -> None:
-        """`answers` are looked through in their order at each request."""
+    def __init__(self, *, port: int = 0, answers: Sequence[A] = ()) -> None:
+        """`answers` are looked through in their order at each request; port 0 is a free one."""
+        self.port = port
         self.answers = list(answers)
         self.requests: list[Request] = []
         self.connections = 0
@@ -89,7 +90,7 @@ class HttpServer(Generic[A]):
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"owner": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(

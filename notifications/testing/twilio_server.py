@@ -23,7 +23,7 @@ import re
 import uuid
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -82,16 +82,20 @@ class TwilioServer(HttpServer[Answer]):
     def __init__(
         self,
         *,
+        port: int = 0,
         answers: Sequence[Answer] = (),
         account_sid: str = "AC" + "0" * 31 + "1",
         auth_token: str = "auth-token-only-for-tests",
         callback_url: str = "",
         delivered_after: float = 0.2,
+        on_message: Callable[[Accepted], object] | None = None,
     ) -> None:
         """`answers` are looked through in their order at each request; `callback_url` goes into
-        `options`. `delivered_after` is in seconds after the acceptance.
+        `options`. `delivered_after` is in seconds after the acceptance. `on_message` is called with
+        each message taken, in one of the server's threads.
         """
-        super().__init__(answers=answers)
+        super().__init__(port=port, answers=answers)
+        self.on_message = on_message
         self.account_sid = account_sid
         self.auth_token = auth_token
         self.callback_url = callback_url
@@ -186,6 +190,8 @@ class TwilioServer(HttpServer[Answer]):
             self.accepted.append(message)
             self.deliveries[message.callback] += 1
             self.arrived.notify_all()
+        if self.on_message is not None:
+            self.on_message(message)
         if message.callback:
             self.tell(message, "sent")
             last = "delivered" if fails is None else "undelivered"

@@ -28,7 +28,7 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from types import TracebackType
@@ -145,6 +145,7 @@ class WhatsAppServer(HttpServer[Answer]):
     def __init__(
         self,
         *,
+        port: int = 0,
         templates: Sequence[Template] = (),
         answers: Sequence[Answer] = (),
         token: str = "EAAG-only-for-tests",
@@ -156,12 +157,15 @@ class WhatsAppServer(HttpServer[Answer]):
         callback_url: str = "",
         delivered_after: float = 0.2,
         read_after: float | None = 0.5,
+        on_message: Callable[[Accepted], object] | None = None,
     ) -> None:
         """`answers` are looked through in their order at each request. `delivered_after` and
         `read_after` are seconds after the acceptance; None: nobody reads it. Without a
-        `callback_url` nothing is reported.
+        `callback_url` nothing is reported. `on_message` is called with each message taken, in one
+        of the server's threads.
         """
-        super().__init__(answers=answers)
+        super().__init__(port=port, answers=answers)
+        self.on_message = on_message
         self.templates = list(templates)
         self.token = token
         self.phone_id = phone_id
@@ -276,6 +280,8 @@ class WhatsAppServer(HttpServer[Answer]):
             self.accepted.append(message)
             self.deliveries[message.data] += 1
             self.arrived.notify_all()
+        if self.on_message is not None:
+            self.on_message(message)
         self._report(message, fails)
         return message
 

@@ -14,8 +14,10 @@ from django.urls import get_resolver, reverse
 from config import rq_screens
 from notifications import inbox
 from notifications.dispatch import notify
+from notifications.models import Notification
 from notifications.muting import muted
-from orders import caught_mail
+from orders import caught_mail, caught_phones
+from orders.caught_phones import CaughtText
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation
 from tests.admin.screens import page_of, text_of, url
@@ -164,7 +166,26 @@ def test_caught_mail_cannot_run_scripts_in_the_shop(client: Client, caught: Path
     assert "&lt;base target=&quot;_blank&quot;&gt;&lt;/head&gt;&lt;h1&gt;Hello" in content
 
 
-@pytest.mark.parametrize("page", ["/mail/", "/mail/1/"])
+def test_caught_texts_are_shown_as_bubbles_with_what_became_of_them(
+    client: Client, tmp_path: Path
+) -> None:
+    row = Notification.objects.create(
+        kind="welcome", channel="whatsapp", queue="whatsapp", to="+12025550101", state="read"
+    )
+    for number, text in [(row.pk, "Hello <b>Ada</b>"), (row.pk + 1, "Good bye")]:
+        caught_phones.keep(
+            tmp_path,
+            CaughtText("whatsapp", "+12025550101", text, ["Your order"], number, 1.5 + number),
+        )
+    with override_settings(CAUGHT_PHONES=str(tmp_path)):
+        content = client.get("/phones/").content.decode()
+    assert content.index("Hello &lt;b&gt;Ada&lt;/b&gt;") < content.index("Good bye")
+    assert content.count("+12025550101") == 1
+    assert re.search(r'class="fate read">.*✓✓</span> read', content)
+    assert re.search(r'class="fate sent">.*>✓</span> sent', content)
+
+
+@pytest.mark.parametrize("page", ["/mail/", "/mail/1/", "/phones/"])
 def test_without_a_catcher_there_is_no_such_page(client: Client, page: str) -> None:
     assert client.get(page).status_code == 404
 
