@@ -111,7 +111,8 @@ DEFAULTS: dict[str, Any] = {
     "SUPPRESSION_KEY": "",
     "FRONTEND_URL": "",  # origin of absolute links in messages: workers have no request
     "FROM_EMAIL": "",  # From header; empty: DEFAULT_FROM_EMAIL
-    # Days each settled state is kept: contents and rows are removed by `notifications_clean`.
+    # How long each settled state is kept: rows are removed every hour, and by
+    # `notifications_clean`.
     "RETENTION": {
         "sent": "30d",
         "delivered": "30d",

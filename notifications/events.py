@@ -42,14 +42,10 @@ def on(
     """
 
     def subscribe(func: Callable[..., Any]) -> TaskFunction:
-        function: TaskFunction = task(
-            func,
-            name=name,
-            queue_name=queue_name,
-            priority=priority,
-            retry=retry,
-            timeout=timeout,
+        register = task(
+            name=name, queue_name=queue_name, priority=priority, retry=retry, timeout=timeout
         )
+        function = register(func)
         _handlers.setdefault(topic, {})[function.name] = function
         return function
 

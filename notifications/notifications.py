@@ -1,14 +1,18 @@
-"""The app's own kinds."""
+"""The app's own kinds and scheduled tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from notifications import conf
+from notifications import conf, receipts, retention, synchronising
 from notifications.kinds import Kind
-from notifications.models import Notification
+from notifications.models import Notification, Priority
+from notifications.tasks import task
+
+UNMATCHED_KEPT = timedelta(days=30)  # receipts about messages that nobody here sent
 
 
 class TestMessage(Kind):
@@ -27,3 +31,32 @@ class TestMessage(Kind):
         """Where it comes from."""
         site = urlsplit(str(conf.get("FRONTEND_URL"))).netloc or "notifications"
         return {"site": site, "environment": conf.environment()}
+
+
+@task(
+    name="notifications.tidy",
+    schedule=timedelta(hours=1),
+    priority=Priority.LOW,
+    atomic=False,
+    timeout=600.0,
+)
+def tidy() -> dict[str, int]:
+    """End what has been unknown for too long, and remove what RETENTION says is old."""
+    given_up = receipts.give_up()
+    return {
+        "given_up": given_up,
+        "rows": retention.remove(),
+        "receipts": receipts.forget_unmatched(UNMATCHED_KEPT),
+    }
+
+
+@task(name="notifications.synchronise", schedule="23 3 * * *", priority=Priority.LOW)
+def synchronise() -> None:
+    """Copy what every provider knows, each in a task of its own: one may be away."""
+    synchronise_provider.bulk_enqueue({"provider": each.name} for each in synchronising.providers())
+
+
+@task(name="notifications.synchronise_provider", priority=Priority.LOW, atomic=False, timeout=300.0)
+def synchronise_provider(provider: str) -> dict[str, int]:
+    """Copy the templates and the suppression lists of one provider."""
+    return synchronising.synchronise(conf.provider(provider))

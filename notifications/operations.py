@@ -6,7 +6,7 @@ Each takes `by`, the person, and leaves an audit line (Django's LogEntry) when o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
@@ -24,7 +24,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from notifications import conf, holds, outbox, rings
+from notifications import conf, holds, outbox, retention, rings
 from notifications.dispatch import To, notify
 from notifications.errors import WrongState
 from notifications.kinds import SAMPLE, Kind, get_kind
@@ -38,15 +38,12 @@ from notifications.models import (
     Task,
 )
 from notifications.models.work import may_move
+from notifications.retention import BATCH, batches
 from notifications.service import Service
 
 logger = logging.getLogger("notifications.operations")
 
 Person: TypeAlias = AbstractBaseUser | AnonymousUser | None
-
-BATCH = 1000  # rows one statement touches, so that no table is locked for long
-
-FINAL = frozenset(State.values) - {State.PENDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +208,7 @@ def empty(queue: str, *, by: Person = None) -> int:
         Q(started=False) | Q(token=None), queue=queue, state=State.PENDING
     )
     cancelled = 0
-    for ids in _batches(waiting):
+    for ids in batches(waiting):
         cancelled += model._default_manager.filter(
             Q(started=False) | Q(token=None), pk__in=ids, state=State.PENDING
         ).update(state=State.CANCELLED, token=None, settled_at=Now(), reason="queue emptied")
@@ -233,23 +230,7 @@ def clean(
     Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
     are never removed: see `empty`. Raises WrongState for a state that is no end.
     """
-    retention = conf.get("RETENTION")
-    wanted = set(states) if states is not None else set(retention)
-    if not wanted <= FINAL:
-        raise WrongState(f"Not ends: {', '.join(sorted(wanted - FINAL))}. There are: "
-                         f"{', '.join(sorted(FINAL))}.")  # fmt: skip
-    removed = 0
-    for state in sorted(wanted):
-        age = older_than if older_than is not None else retention.get(state)
-        if age is None:
-            continue
-        for model in (Notification, Task):
-            rows = model._default_manager.filter(
-                state=state, settled_at__lt=Now() - conf.parse_duration(age)
-            )
-            if queue is not None:
-                rows = rows.filter(queue=queue)
-            removed += rows.count() if dry_run else _delete(rows)
+    removed = retention.remove(states=states, older_than=older_than, queue=queue, dry_run=dry_run)
     jobs = 0 if dry_run else clean_registries([queue] if queue else conf.queue_names())
     if not dry_run:
         _audit_queue(by, queue or "", f"Cleaned {removed} rows.")
@@ -336,26 +317,10 @@ def _model_of(queue: str) -> type[Notification] | type[Task]:
 def _unpark(queue: str) -> None:
     model = _model_of(queue)
     parked = model._default_manager.filter(queue=queue, state=State.PENDING, due_at=outbox.PARKED)
-    for ids in _batches(parked):
+    for ids in batches(parked):
         model._default_manager.filter(pk__in=ids, state=State.PENDING).update(
             due_at=Now(), wanted_at=Now(), reason=""
         )
-
-
-def _batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
-    """Primary keys of `rows`, a batch at a time, walking up the primary key."""
-    last = 0
-    while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        yield ids
-        last = ids[-1]
-
-
-def _delete(rows: QuerySet[Any]) -> int:
-    removed = 0
-    for ids in _batches(rows):
-        rows.model._default_manager.filter(pk__in=ids).delete()
-        removed += len(ids)
-    return removed
 
 
 def _clean_registries_of(name: str) -> int:

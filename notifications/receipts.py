@@ -37,12 +37,6 @@ LAST_LOOK = timedelta(days=1)  # ... until this long after it came
 
 LONGEST_KEY = 200  # characters; a longer one is kept as its hash
 
-_REASONS = {
-    Fate.BOUNCED: Reason.BOUNCE,
-    Fate.COMPLAINED: Reason.COMPLAINT,
-    Fate.OPTED_OUT: Reason.OPT_OUT,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -212,7 +206,7 @@ def _unwanted_by_address(provider: str, reports: Iterable[Report]) -> Iterator[U
 
 
 def _why(fate: Fate, *, suppress: bool) -> Reason | None:
-    return _REASONS.get(fate) or (Reason.OPT_OUT if suppress else None)
+    return suppressions.REASONS.get(fate) or (Reason.OPT_OUT if suppress else None)
 
 
 def _receipt(provider: str, key: str, report: Report) -> Receipt:

@@ -16,10 +16,18 @@ from django.db import router
 
 from notifications import conf, inserts
 from notifications.errors import InvalidAddress, UnknownChannel
+from notifications.message import Fate
 from notifications.models import Notification, Priority, Suppression
 from notifications.redaction import mask
 
 Reason = Suppression.Reason
+
+# What a provider's news of an address mean for writing to it.
+REASONS = {
+    Fate.BOUNCED: Reason.BOUNCE,
+    Fate.COMPLAINED: Reason.COMPLAINT,
+    Fate.OPTED_OUT: Reason.OPT_OUT,
+}
 
 
 @dataclass(frozen=True, slots=True)

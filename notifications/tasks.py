@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 from croniter import croniter
 from django.core.exceptions import ImproperlyConfigured
@@ -113,6 +113,23 @@ class TaskFunction:
         return task
 
 
+@overload
+def task(function: Callable[..., Any], /) -> TaskFunction: ...
+
+
+@overload
+def task(
+    *,
+    name: str | None = None,
+    queue_name: str | None = None,
+    priority: Priority = Priority.NORMAL,
+    retry: RetryPolicy | None = None,
+    timeout: float | None = None,
+    atomic: bool = True,
+    schedule: str | timedelta | None = None,
+) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+
+
 def task(
     function: Callable[..., Any] | None = None,
     *,
@@ -123,7 +140,7 @@ def task(
     timeout: float | None = None,
     atomic: bool = True,
     schedule: str | timedelta | None = None,
-) -> Any:
+) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
     """Register a function as a task, plain (`@task`) or with options (`@task(timeout=5)`).
 
     With `schedule`, a crontab expression in UTC or an interval, the clock also calls it without

@@ -52,7 +52,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def sent_long_ago() -> None:
     ask()
-    Notification.objects.update(state=State.SENT, settled_at=Now() - timedelta(days=40))
+    Notification.objects.update(
+        state=State.SENT,
+        created_at=Now() - timedelta(days=40),
+        settled_at=Now() - timedelta(days=40),
+    )
 
 
 def test_clean_applies_the_retention() -> None:

@@ -17,13 +17,14 @@ DOORS = {
 }  # fmt: skip
 FLOW = {
     "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
-    "fates", "holds", "inbox", "judgement", "operations", "outbox", "previews", "rates",
-    "receipts", "recipients", "rings", "senders", "sent_messages", "service", "sieve",
-    "suppressions", "tasks",
+    "fates", "holds", "inbox", "judgement", "notifications", "operations", "outbox", "previews",
+    "rates",
+    "receipts", "recipients", "retention", "rings", "senders", "sent_messages", "service", "sieve",
+    "suppressions", "synchronising", "tasks",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
-    "message", "models", "muting", "notifications", "providers", "redaction", "retries",
+    "message", "models", "muting", "providers", "redaction", "retries",
     "timelimits",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}

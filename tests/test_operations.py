@@ -146,9 +146,10 @@ def test_cleaning_removes_what_ended_long_ago(ann: Any) -> None:
     Notification.objects.filter(pk__in=[old.pk, young.pk]).update(
         state=State.SENT, settled_at=Now()
     )
-    Notification.objects.filter(pk=old.pk).update(settled_at=Now() - timedelta(days=31))
+    long_ago = Now() - timedelta(days=31)
+    Notification.objects.filter(pk=old.pk).update(created_at=long_ago, settled_at=long_ago)
     task = Task.objects.create(name="x", queue="default", state=State.DONE)
-    Task.objects.update(settled_at=Now() - timedelta(days=3))
+    Task.objects.update(created_at=long_ago, settled_at=Now() - timedelta(days=3))
     assert operations.clean(dry_run=True).rows == 2
     assert operations.clean(by=ann).rows == 2
     assert set(Notification.objects.all()) == {young, waiting}
@@ -157,7 +158,8 @@ def test_cleaning_removes_what_ended_long_ago(ann: Any) -> None:
 
 def test_cleaning_takes_a_state_an_age_and_a_queue() -> None:
     row = ask()
-    Notification.objects.update(state=State.SENT, settled_at=Now() - timedelta(minutes=2))
+    ago = Now() - timedelta(minutes=2)
+    Notification.objects.update(state=State.SENT, created_at=ago, settled_at=ago)
     minute = timedelta(minutes=1)
     assert operations.clean(states=["dead"], older_than=minute).rows == 0
     assert operations.clean(states=["sent"], older_than=minute, queue="default").rows == 0

@@ -200,7 +200,8 @@ def test_a_slot_of_a_schedule_becomes_one_task_however_many_clocks_tick() -> Non
     Schedule.objects.update(last_slot=Now() - timedelta(hours=2))
     for _ in range(3):
         tasks.tick_schedules()
-    assert sorted(Task.objects.values_list("name", flat=True)) == ["test.hourly", "test.often"]
+    ours = Task.objects.filter(name__startswith="test.").order_by("name")
+    assert [each.name for each in ours] == ["test.hourly", "test.often"]
     jobs.serve("default")
     assert sorted(SEEN) == [5, 60]
 

@@ -6,14 +6,14 @@ connection, used by one thread). The least a new provider needs is `Session.send
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.core.checks import CheckMessage
 
 from notifications.errors import NoCallbacks
-from notifications.message import Outcome, Report, Verdict
+from notifications.message import Fate, Outcome, Report, Verdict
 
 M = TypeVar("M")
 
@@ -95,6 +95,14 @@ class Provider(Generic[M]):
         BadCallback (signed, but not understood) and NoCallbacks (this provider sends none).
         """
         raise NoCallbacks(f"The provider {self.name!r} takes no callbacks.")
+
+    def read_templates(self) -> Iterable[Mapping[str, Any]]:
+        """The message templates that the provider has approved, as its API tells them."""
+        return ()
+
+    def read_suppressions(self) -> Iterable[tuple[Fate, str]]:
+        """Addresses that the provider would refuse: each with BOUNCED, COMPLAINED or OPTED_OUT."""
+        return ()
 
     def check(self) -> list[CheckMessage]:
         """System check messages about its options."""

@@ -22,6 +22,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as Caution
+from sendgrid import SendGridAPIClient
 from sendgrid.helpers.eventwebhook import EventWebhook, EventWebhookHeader
 
 from notifications.errors import BadCallback, Forged, NotConfigured
@@ -33,6 +34,8 @@ from notifications.redaction import scrub
 
 # SendGrid brings events again for 24 hours; what is older than that, and a little, is no retry.
 OLDEST = 48 * 3600.0  # seconds
+
+API_URL = "https://api.sendgrid.com/v3/"  # without an option of its own
 
 _FATES = {
     "processed": Fate.SENT,
@@ -46,6 +49,15 @@ _FATES = {
     "unsubscribe": Fate.OPTED_OUT,
     "group_unsubscribe": Fate.OPTED_OUT,
 }
+
+# The lists of "Suppressions" in the API reference, all of one shape; `asm` ones are by group.
+_LISTS = {
+    "bounces": Fate.BOUNCED,
+    "invalid_emails": Fate.BOUNCED,
+    "spam_reports": Fate.COMPLAINED,
+    "unsubscribes": Fate.OPTED_OUT,
+}
+PAGE = 500  # addresses of one answer, the most there may be
 
 _DEAD_ADDRESS = ("bounced address", "invalid")  # reasons of drops that are the address's
 _UNWANTED = ("unsubscribed address", "spam reporting address")
@@ -72,6 +84,29 @@ class SendGrid(DjangoEmail):
         if not isinstance(events, list) or not all(isinstance(each, dict) for each in events):
             raise BadCallback("the body is no array of events")
         return [report for event in events for report in _read(event)]
+
+    def read_suppressions(self) -> Iterator[tuple[Fate, str]]:
+        """The addresses on the account's lists, page by page.
+
+        Raises python_http_client's HTTPError, OSError, and ValueError for what is no answer of the
+        API.
+        """
+        options = self.options.get("OPTIONS", self.options)
+        host = str(options.get("api_url") or API_URL).rstrip("/").removesuffix("/v3")
+        client = SendGridAPIClient(str(options.get("api_key", "")), host=host).client
+        client.timeout = self.timeout  # by default it waits for ever (sendgrid-python, issue 985)
+        for name, fate in _LISTS.items():
+            offset = 0
+            while True:
+                page = {"limit": PAGE, "offset": offset}
+                answer = client.suppression._(name).get(query_params=page)
+                found = json.loads(answer.body)
+                if not isinstance(found, list):
+                    raise ValueError(f"suppression/{name} is no list")
+                yield from ((fate, str(each["email"])) for each in found if each.get("email"))
+                if len(found) < PAGE:
+                    break
+                offset += PAGE
 
     def check(self) -> list[CheckMessage]:
         """A warning about a verification key that is none."""

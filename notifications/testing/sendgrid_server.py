@@ -1,4 +1,4 @@
-"""SendGrid's v3 Mail Send, as far as a sender sees it, on loopback.
+"""SendGrid's v3 Mail Send and suppression lists, as far as a sender sees them, on loopback.
 
     with SendGridServer() as server:
         ...                     # api_url=server.url, api_key=server.api_key
@@ -66,6 +66,7 @@ class SendGridServer(HttpServer[Answer]):
         self.api_key = api_key
         self.largest = largest
         self.events = events
+        self.suppressed: dict[str, list[str]] = {}  # addresses by list: "bounces", "unsubscribes"
         self.accepted: list[dict[str, Any]] = []
         self.deliveries: Counter[str] = Counter()  # mails by their custom_args.notification_id
 
@@ -82,7 +83,9 @@ class SendGridServer(HttpServer[Answer]):
             return list(self.accepted)
 
     def respond(self, request: Request) -> Reply:
-        """Mail Send."""
+        """Mail Send, or one of the suppression lists."""
+        if request.method == "GET" and request.path.startswith("/v3/suppression/"):
+            return self._list(request)
         status, errors = self._judge(request)
         if status == 202:
             self._keep(request.payload)
@@ -106,6 +109,15 @@ class SendGridServer(HttpServer[Answer]):
             self.arrived.notify_all()
         if self.events is not None:
             self.events.accept(payload)
+
+    def _list(self, request: Request) -> Reply:
+        """One page ("Retrieve all bounces" and its like)."""
+        if request.headers.get("Authorization") != f"Bearer {self.api_key}":
+            return _reply(401, [_error(None, "authorization required")])
+        start, limit = (int(request.query.get(name, 0)) for name in ("offset", "limit"))
+        addresses = self.suppressed.get(request.path.removeprefix("/v3/suppression/"), [])
+        page = addresses[start : start + min(limit or 500, 500)]
+        return Reply(200, [{"created": 1443651125, "email": each} for each in page])
 
     def _judge(self, request: Request) -> tuple[int, list[dict[str, Any]]]:
         if (request.method, request.path) != ("POST", "/v3/mail/send"):

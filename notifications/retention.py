@@ -1,0 +1,94 @@
+"""What is removed when it is old enough, a little at a time.
+
+By the setting RETENTION, every hour (`notifications.tidy`) and when a person asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Case, Max, Min, QuerySet, Value, When
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
+
+from notifications import conf
+from notifications.errors import WrongState
+from notifications.models import Notification, State, Task
+
+BATCH = 1000  # rows one statement touches, so that no table is locked for long
+
+FINAL = frozenset(State.values) - {State.PENDING}
+
+
+def remove(
+    *,
+    states: Collection[str] | None = None,
+    older_than: timedelta | None = None,
+    queue: str | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Remove rows that ended long enough ago; how many.
+
+    Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
+    are never removed. Raises WrongState for a state that is no end.
+    """
+    ages = conf.get("RETENTION")
+    wanted = set(states) if states is not None else set(ages)
+    if not wanted <= FINAL:
+        raise WrongState(f"Not ends: {', '.join(sorted(wanted - FINAL))}. There are: "
+                         f"{', '.join(sorted(FINAL))}.")  # fmt: skip
+    removed = 0
+    for state in sorted(wanted):
+        age = older_than if older_than is not None else ages.get(state)
+        if age is None:
+            continue
+        for model in (Notification, Task):
+            before = Now() - conf.parse_duration(age)
+            rows = model._default_manager.filter(
+                pk__lte=_last_made(model, before), state=state, settled_at__lt=before
+            )
+            if queue is not None:
+                rows = rows.filter(queue=queue)
+            removed += rows.count() if dry_run else _delete(rows)
+    return removed
+
+
+def batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
+    """Primary keys of `rows`, a batch at a time, walking up the primary key."""
+    last = 0
+    while ids := list(rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        yield ids
+        last = ids[-1]
+
+
+def _last_made(model: type[Notification] | type[Task], before: Combinable) -> int:
+    """The primary key up to which rows were made before that time; 0 if none was.
+
+    Keys grow with time, so a few looks at the primary key find it; an index on the times would cost
+    every message a write, only to find what is old.
+    """
+    rows = model._default_manager.order_by("pk").annotate(old=_is_old(before))
+    ends = model._default_manager.aggregate(first=Min("pk"), last=Max("pk"))
+    low, high = (ends["first"] or 1) - 1, ends["last"] or 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        pk, old = rows.filter(pk__lte=middle).values_list("pk", "old").last() or (0, True)
+        if old:
+            low = middle
+        else:
+            high = pk - 1
+    return low
+
+
+def _is_old(before: Combinable) -> Case:
+    return Case(When(created_at__lt=before, then=Value(True)), default=Value(False))
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    removed = 0
+    for ids in batches(rows):
+        rows.model._default_manager.filter(pk__in=ids).delete()
+        removed += len(ids)
+    return removed

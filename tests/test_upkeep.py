@@ -1,0 +1,178 @@
+"""What the app does by itself: copies of providers' lists, and tidying up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.db.models.functions import Now
+from django.test import override_settings
+
+from notifications import jobs, retention, suppressions, synchronising
+from notifications.channels import whatsapp_registry
+from notifications.models import Attempt, Notification, RegisteredTemplate, State, Suppression, Task
+from notifications.notifications import synchronise, synchronise_provider, tidy
+from notifications.tasks import TaskFunction
+from notifications.testing.sendgrid_server import Answer, SendGridServer
+from notifications.testing.whatsapp_server import Template, WhatsAppServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HELLO = Template("hello", language="en", body="Hello {{1}}.")
+HALLO = Template("hello", language="de", body="Hallo {{1}}.")
+
+
+@pytest.fixture
+def whatsapp() -> Iterator[WhatsAppServer]:
+    with WhatsAppServer(templates=[HELLO, HALLO]) as server:
+        yield server
+    whatsapp_registry.forget()
+
+
+@pytest.fixture
+def sendgrid() -> Iterator[SendGridServer]:
+    with SendGridServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def configured(whatsapp: WhatsAppServer, sendgrid: SendGridServer) -> Iterator[None]:
+    def provider(name: str, options: dict[str, str]) -> dict[str, Any]:
+        return {"BACKEND": f"notifications.providers.{name}", "OPTIONS": options}
+
+    with override_settings(
+        NOTIFICATIONS={
+            "ENVIRONMENT": "test",
+            "CHANNELS": {
+                "email": {"PROVIDERS": ["sendgrid", "smtp"], "TIMEOUT": 1.0},
+                "whatsapp": {},
+            },
+            "PROVIDERS": {
+                "sendgrid": provider(
+                    "sendgrid.SendGrid", {"api_key": sendgrid.api_key, "api_url": sendgrid.url}
+                ),
+                "whatsapp_cloud": provider("whatsapp_cloud.WhatsAppCloud", whatsapp.options),
+            },
+            "RETRY": {"RETRIES": 0},
+        },
+    ):
+        yield
+
+
+def run(function: TaskFunction, **payload: Any) -> list[Task]:
+    """Call `function` and run what waits; all tasks."""
+    with transaction.atomic():
+        function.enqueue(**payload)
+    jobs.serve("default")
+    return list(Task.objects.order_by("pk"))
+
+
+def test_each_provider_with_lists_gets_a_task_of_its_own() -> None:
+    first, *others = run(synchronise)
+    assert first.state == State.DONE
+    assert [(each.payload, each.state) for each in others] == [
+        ({"provider": "sendgrid"}, State.DONE),
+        ({"provider": "whatsapp_cloud"}, State.DONE),
+    ]
+    assert others[1].result == {"templates": 2, "suppressions": 0}
+
+
+def test_templates_are_copied_changed_and_removed(whatsapp: WhatsAppServer) -> None:
+    run(synchronise_provider, provider="whatsapp_cloud")
+    assert {str(each) for each in RegisteredTemplate.objects.all()} == {"hello (en)", "hello (de)"}
+    whatsapp.templates[:] = [Template("hello", language="en", body="Hi.", status="PAUSED")]
+    run(synchronise_provider, provider="whatsapp_cloud")
+    [row] = RegisteredTemplate.objects.all()
+    assert (row.status, row.components) == ("PAUSED", [{"type": "BODY", "text": "Hi."}])
+
+
+def test_addresses_on_sendgrids_lists_are_suppressed(sendgrid: SendGridServer) -> None:
+    many = [f"no{number}@example.com" for number in range(1203)]
+    sendgrid.suppressed = {
+        "bounces": many,
+        "spam_reports": ["eve@example.com"],
+        "unsubscribes": ["Ann@Example.com"],
+        "invalid_emails": ["x@nowhere.example"],
+    }
+    [task] = run(synchronise_provider, provider="sendgrid")
+    assert task.result == {"templates": 0, "suppressions": 1206}
+    found = {
+        address: [each.reason for each in suppressions.find("email", address)]
+        for address in (many[0], many[-1], "eve@example.com", "ann@example.com", "bob@example.com")
+    }
+    assert found == {
+        many[0]: ["bounce"],
+        many[-1]: ["bounce"],
+        "eve@example.com": ["complaint"],
+        "ann@example.com": ["opt_out"],
+        "bob@example.com": [],
+    }
+    assert {each.source for each in Suppression.objects.all()} == {"list of sendgrid"}
+    run(synchronise_provider, provider="sendgrid")
+    assert Suppression.objects.count() == 1206
+    assert not Suppression.objects.filter(masked__contains="no7@").exists()
+
+
+@pytest.mark.parametrize("trouble", ["wrong key", "hangs", "no list"])
+def test_trouble_with_a_list_is_the_tasks_and_tells_no_key(
+    sendgrid: SendGridServer, trouble: str
+) -> None:
+    key = sendgrid.api_key
+    if trouble == "wrong key":
+        sendgrid.api_key = "another"
+    else:
+        body = '{"errors": []}' if trouble == "no list" else None
+        sendgrid.answers.append(
+            Answer(status=200, body=body, then="hang" if trouble == "hangs" else "")
+        )
+    [task] = run(synchronise_provider, provider="sendgrid")
+    assert task.state == State.DEAD
+    assert task.reason
+    told = [task.reason, *(str(each) for each in Attempt.objects.values())]
+    assert key not in " ".join(told)
+
+
+def test_an_account_without_a_business_id_has_no_templates(whatsapp: WhatsAppServer) -> None:
+    [_sendgrid, cloud] = synchronising.providers()
+    cloud.options = {**cloud.options, "BUSINESS_ID": ""}
+    assert synchronising.synchronise(cloud) == {"templates": 0, "suppressions": 0}
+    assert whatsapp.requests == []
+
+
+def old(days: int, state: State, **fields: Any) -> Notification:
+    row = Notification.objects.create(
+        kind="k", channel="email", queue="email", to="a@example.com", state=state, **fields
+    )
+    at = Now() - timedelta(days=days)
+    Notification.objects.filter(pk=row.pk).update(created_at=at, wanted_at=at, settled_at=at)
+    return row
+
+
+def test_tidying_ends_the_unknown_and_removes_the_old() -> None:
+    gone = [old(91, State.DEAD)]
+    kept = [old(60, State.PENDING)]
+    gone += [old(31, State.SENT)]
+    kept += [old(31, State.DEAD), old(29, State.SENT)]
+    unknown = old(2, State.UNKNOWN)
+    [task] = run(tidy)
+    assert task.state == State.DONE, task.reason
+    assert task.result == {"given_up": 1, "rows": len(gone), "receipts": 0}
+    left = Notification.objects.order_by("pk").values_list("pk", flat=True)
+    assert list(left) == [*(each.pk for each in kept), unknown.pk]
+    unknown.refresh_from_db()
+    assert unknown.state == State.DEAD
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7])
+@pytest.mark.parametrize("aged", [0, 1, 2, 7])
+def test_the_walk_over_old_rows_ends_where_the_young_ones_begin(count: int, aged: int) -> None:
+    rows = [old(40 if place < aged else 0, State.PENDING) for place in range(count)]
+    Notification.objects.filter(pk__in=[each.pk for each in rows[1::3]]).delete()  # gaps
+    left = list(Notification.objects.order_by("pk").values_list("pk", "created_at"))
+    bound = retention._last_made(Notification, Now() - timedelta(days=30))
+    expected = [each.pk for place, each in enumerate(rows) if place < aged]
+    older = [pk for pk, _made in left if pk in expected]
+    assert [pk for pk, _made in left if pk <= bound] == older
