@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
-from django.db import connections, router
+from django.db import DatabaseError, connections, router
 from django.utils.module_loading import import_string
 from django_rq.connection_utils import get_redis_connection
 from redis import RedisCluster
 from redis.connection import Connection
 
 from notifications import clock, conf, kinds, tasks
-from notifications.models import Notification
+from notifications.channels import whatsapp_registry
+from notifications.channels.whatsapp_template import listed
+from notifications.models import Notification, RegisteredTemplate
 from notifications.worker import Guarded
 
 LONGEST_LEASE = 30.0  # seconds; what a dead worker held goes out this much later
@@ -45,6 +47,19 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *_check_recipients(),
         *_check_secrets(),
     ]
+
+
+@register(Tags.database)
+def check_templates(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """WhatsApp templates that code declares, against those that Meta has approved.
+
+    Only where the database may be asked: by `migrate` and `check --database default`.
+    """
+    if router.db_for_read(RegisteredTemplate) not in (databases or ()):
+        return []
+    return list(_check_templates())
 
 
 @register("notifications")
@@ -198,6 +213,31 @@ def _check_secrets() -> Iterator[CheckMessage]:
                 hint=f"Leave {', '.join(sorted(kept))} out of its channels.",
                 id="notifications.E030",
             )
+
+
+def _check_templates() -> Iterator[CheckMessage]:
+    try:
+        registered = dict(RegisteredTemplate.objects.values_list("name", "status").order_by("name"))
+    except DatabaseError:  # not migrated yet
+        return
+    for kind in kinds.all_kinds().values():
+        declared = listed(kind.whatsapp) if registered else ()
+        for template in declared:
+            if template.name not in registered:
+                yield Error(
+                    f"The WhatsApp template {template.name} of {kind.name} is not registered.",
+                    hint="Submit it for approval, or mend its name.",
+                    id="notifications.E063",
+                )
+                continue
+            for language in template.languages or (template.language_for(""),):
+                if told := whatsapp_registry.difference(template, language):
+                    yield Error(
+                        f"The WhatsApp template {template.name} ({language}) of {kind.name} is "
+                        f"not as it was approved: {told}.",
+                        hint="Mend the kind, or the template and have it approved again.",
+                        id="notifications.E064",
+                    )
 
 
 # -- the project --------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from notifications import conf, holds, outbox, retention, rings
+from notifications import conf, holds, outbox, retention, rings, suppressions, synchronising
 from notifications.dispatch import To, notify
 from notifications.errors import WrongState
 from notifications.kinds import SAMPLE, Kind, get_kind
@@ -35,11 +35,14 @@ from notifications.models import (
     Priority,
     Stamp,
     State,
+    Suppression,
     Task,
 )
 from notifications.models.work import may_move
 from notifications.retention import BATCH, batches
 from notifications.service import Service
+from notifications.suppressions import Unwanted
+from notifications.tasks import get_task
 
 logger = logging.getLogger("notifications.operations")
 
@@ -155,6 +158,45 @@ def retry_letters(letters: QuerySet[DeadLetter], *, by: Person = None) -> int:
 def discard_letters(letters: QuerySet[DeadLetter], *, by: Person = None) -> int:
     """Remove every dead letter of `letters` without sending; how many."""
     return _each(letters, discard, by)
+
+
+# -- an address -----------------------------------------------------------------------------------
+
+
+def suppress(channel: str, address: str, *, note: str = "", by: Person = None) -> Suppression:
+    """Write to `address` on `channel` no more; the row that says so.
+
+    Raises UnknownChannel and InvalidAddress.
+    """
+    address = conf.channel(channel).channel.clean(address)
+    unwanted = Unwanted(channel, address, suppressions.Reason.PERSON, note or "by hand")
+    with transaction.atomic(using=router.db_for_write(Suppression)):
+        suppressions.add([unwanted], by=None if by is None else by.pk)
+        [row] = [
+            each
+            for each in suppressions.find(channel, address)
+            if each.reason == suppressions.Reason.PERSON
+        ]
+        _audit(by, row, ADDITION, f"Suppressed. {note}".strip())
+    return row
+
+
+def unsuppress(row: Suppression, *, by: Person = None) -> None:
+    """Let the address be written to again, as far as this reason goes."""
+    with transaction.atomic(using=router.db_for_write(Suppression)):
+        _audit(by, row, DELETION, f"Lifted: {row.get_reason_display()} ({row.source}).")
+        row.delete()
+
+
+def synchronise(*, by: Person = None) -> int:
+    """Have templates and suppression lists copied from their providers now; how many providers."""
+    names = [each.name for each in synchronising.providers()]
+    with transaction.atomic(using=router.db_for_write(Task)):
+        get_task("notifications.synchronise_provider").bulk_enqueue(
+            {"provider": name} for name in names
+        )
+        _audit_queue(by, "", f"Copied the lists of {', '.join(names) or 'no provider'}.")
+    return len(names)
 
 
 # -- a queue ------------------------------------------------------------------------------------

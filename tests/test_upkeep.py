@@ -11,8 +11,11 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import jobs, retention, suppressions, synchronising
+from notifications import jobs, kinds, retention, suppressions, synchronising
 from notifications.channels import whatsapp_registry
+from notifications.channels.whatsapp import WhatsAppTemplate
+from notifications.checks import check_templates
+from notifications.kinds import Kind
 from notifications.models import Attempt, Notification, RegisteredTemplate, State, Suppression, Task
 from notifications.notifications import synchronise, synchronise_provider, tidy
 from notifications.tasks import TaskFunction
@@ -176,3 +179,39 @@ def test_the_walk_over_old_rows_ends_where_the_young_ones_begin(count: int, aged
     expected = [each.pk for place, each in enumerate(rows) if place < aged]
     older = [pk for pk, _made in left if pk in expected]
     assert [pk for pk, _made in left if pk <= bound] == older
+
+
+def test_the_check_names_what_differs_from_the_approved_template(whatsapp: WhatsAppServer) -> None:
+    class Greeting(Kind):
+        """One of the templates fits, one does not, one is not registered."""
+
+        name = "test_upkeep_greeting"
+        channels = ("whatsapp",)
+        whatsapp = (
+            WhatsAppTemplate("hello", languages=("en", "de"), body=("name",)),
+            WhatsAppTemplate("hello", languages=("en",), body=("name", "number")),
+            WhatsAppTemplate("goodbye", languages=("en",)),
+        )
+
+    def told(**options: Any) -> list[tuple[str, str]]:
+        whatsapp_registry.forget()
+        found = check_templates(None, **options)
+        return [(each.id or "", each.msg) for each in found if "test_upkeep" in each.msg]
+
+    try:
+        assert told(databases=["default"]) == []  # nothing was copied yet
+        run(synchronise_provider, provider="whatsapp_cloud")
+        assert told() == []
+        assert told(databases=["default"]) == [
+            (
+                "notifications.E064",
+                "The WhatsApp template hello (en) of test_upkeep_greeting is not as it was "
+                "approved: body {{2}} (number) is not in the approved template.",
+            ),
+            (
+                "notifications.E063",
+                "The WhatsApp template goodbye of test_upkeep_greeting is not registered.",
+            ),
+        ]
+    finally:
+        kinds._registry.pop("test_upkeep_greeting")

@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
 from django.urls import URLPattern
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -22,8 +23,9 @@ from notifications.admin.filters import StandingFilter, among
 from notifications.admin.search import find_notifications
 from notifications.admin.standing import age
 from notifications.admin.work import RowAdmin, name_of, read_kind
+from notifications.channels import whatsapp_registry
 from notifications.kinds import all_kinds
-from notifications.message import Email, Note
+from notifications.message import Email, Note, WhatsApp
 from notifications.models import Notification
 from notifications.previews import preview
 from notifications.redaction import describe
@@ -141,13 +143,22 @@ def _explain(error: Exception) -> str:
 
 
 def _shown(message: Any, *, as_text: bool) -> HttpResponse:
+    if isinstance(message, Email):
+        html, text = message.html, message.text
+    else:
+        html, text = render_to_string("admin/notifications/bubble.html", _bubble(message)), ""
+    return HttpResponse(html) if html and not as_text else _plain(text)
+
+
+def _bubble(message: Any) -> dict[str, Any]:
+    """What a telephone's screen shows."""
     if isinstance(message, Note):
-        return _plain("\n\n".join(filter(None, (message.title, message.text, message.link))))
-    if not isinstance(message, Email):
-        return _plain(str(message))
-    if message.html and not as_text:
-        return HttpResponse(message.html)
-    return _plain(message.text)
+        return {"title": message.title, "lines": [message.text], "link": message.link}
+    if isinstance(message, WhatsApp):
+        known = whatsapp_registry.words(message)
+        if known is not None:
+            return {"lines": known[0], "buttons": known[1], "whatsapp": True}
+    return {"lines": str(message).splitlines(), "whatsapp": isinstance(message, WhatsApp)}
 
 
 def _plain(text: str) -> HttpResponse:

@@ -23,6 +23,10 @@ _TONES = {
     "accepted": "good", "done": "good", "later": "warn", "unknown": "warn", "hold": "warn",
     "permanent": "bad",
 }  # fmt: skip
+_FATES = {
+    "delivered": "good", "read": "good", "deferred": "warn", "failed": "bad", "bounced": "bad",
+    "complained": "bad", "opted_out": "warn",
+}  # fmt: skip
 _TOLD_BY_ATTEMPT = {State.SENT, State.DONE}
 
 
@@ -37,11 +41,12 @@ class Entry:
 
 
 def timeline(row: Notification | Task) -> list[Entry]:
-    """All that is known of `row`, newest first; two queries."""
+    """All that is known of `row`, newest first; three queries."""
     people, attempts = list(_people(row)), list(_attempts(row))
     entries = [
         Entry(row.created_at, _("Asked for")),
         *attempts,
+        *_receipts(row),
         *_end(row, attempts, told=bool(people) and row.state == State.CANCELLED),
         *people,
         *_next(row),
@@ -60,6 +65,20 @@ def _attempts(row: Notification | Task) -> Iterator[Entry]:
         answer = " ".join(word for word in (each.code, each.text) if word)
         detail = " · ".join(word for word in (answer, each.message_id, took) if word)
         yield Entry(each.created_at, title, _TONES[each.outcome], detail)
+
+
+def _receipts(row: Notification | Task) -> Iterator[Entry]:
+    if not isinstance(row, Notification):
+        return
+    for each in reversed(row.receipt_set.order_by("-id")[:SHOWN]):
+        words = {"fate": each.get_fate_display(), "provider": each.provider}
+        detail = " ".join(word for word in (each.code, each.text) if word)
+        yield Entry(
+            each.at or each.received_at,
+            _("%(provider)s reports: %(fate)s") % words,
+            _FATES.get(each.fate, "off"),
+            detail,
+        )
 
 
 def _end(row: Notification | Task, attempts: Sequence[Entry], *, told: bool) -> Iterator[Entry]:

@@ -1,6 +1,6 @@
 """What code declares, compared with the templates that Meta approved.
 
-The registry is the table of `RegisteredTemplate`, filled by `notifications.whatsapp_sync`. It may
+The registry is the table of `RegisteredTemplate`, filled every night (`synchronising`). It may
 lag behind: a difference warns, and explains a refusal; it never stops a message.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from notifications.channels.whatsapp_template import WhatsAppTemplate
+from notifications.message import Media, Parameter, WhatsApp
 from notifications.models import RegisteredTemplate
 
 logger = logging.getLogger("notifications.templates")
@@ -68,6 +69,38 @@ def slots(components: Sequence[Mapping[str, Any]]) -> dict[str, str]:
                     elif kind == "COPY_CODE":
                         found[f"button {place} copy_code"] = "copy_code"
     return found
+
+
+def words(message: WhatsApp) -> tuple[list[str], list[str]] | None:
+    """What its recipient reads: paragraphs, and the texts of buttons. None if the registry does not
+    know the template."""
+    row = RegisteredTemplate.objects.filter(
+        name=message.template, language=message.language
+    ).first()
+    if row is None:
+        return None
+    paragraphs: list[str] = []
+    buttons: list[str] = []
+    header = (message.header,) if isinstance(message.header, Parameter) else ()
+    for each in row.components:
+        match str(each.get("type", "")).upper():
+            case "HEADER":
+                if isinstance(message.header, Media):
+                    paragraphs.append(f"[{message.header.type}]")
+                else:
+                    paragraphs.append(_fill(str(each.get("text", "")), header))
+            case "BODY":
+                paragraphs.append(_fill(str(each.get("text", "")), message.body))
+            case "FOOTER":
+                paragraphs.append(str(each.get("text", "")))
+            case "BUTTONS":
+                buttons += [str(button.get("text", "")) for button in each.get("buttons", ())]
+    return paragraphs, buttons
+
+
+def _fill(text: str, parameters: Sequence[Parameter]) -> str:
+    values = {each.name or str(place): each.value for place, each in enumerate(parameters, start=1)}
+    return _PLACEHOLDER.sub(lambda found: values.get(found[1], found[0]), text)
 
 
 def forget() -> None:
