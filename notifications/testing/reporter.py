@@ -1,18 +1,81 @@
-"""Callbacks to an application, posted when their time has come."""
+"""Servers that take messages, and report to the application what becomes of them."""
 
 from __future__ import annotations
 
 import heapq
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from itertools import count
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 from urllib.request import Request, urlopen
+
+from notifications.testing.http_server import Answer, HttpServer
 
 TRIES = 5  # of one callback that is not answered with 200
 PAUSE = 0.2  # seconds between them
 TIMEOUT = 5.0  # seconds of one
+
+
+A = TypeVar("A", bound=Answer)
+M = TypeVar("M")
+
+
+class ReportingServer(HttpServer[A], Generic[A, M]):
+    """Keeps the messages it takes, and posts callbacks while its `with` block lasts."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        answers: Sequence[A] = (),
+        callback_url: str = "",
+        delivered_after: float = 0.2,
+        on_message: Callable[[M], object] | None = None,
+    ) -> None:
+        """`answers` are looked through in their order at each request. `delivered_after` is in
+        seconds after the acceptance. `on_message` is called with each message taken, in one of the
+        server's threads.
+        """
+        super().__init__(port=port, answers=answers)
+        self.callback_url = callback_url
+        self.delivered_after = delivered_after
+        self.on_message = on_message
+        self.accepted: list[M] = []
+        self.deliveries: Counter[str] = Counter()  # messages by what the sender calls them
+        self.reporter = Reporter()
+
+    def __enter__(self) -> Self:
+        self.reporter.start()
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.reporter.stop()
+        super().__exit__(kind, error, trace)
+
+    def wait_for(self, number: int, *, seconds: float = 10.0) -> list[M]:
+        """The accepted messages, once there are `number`. Raises TimeoutError."""
+        with self.arrived:
+            if not self.arrived.wait_for(lambda: len(self.accepted) >= number, timeout=seconds):
+                raise TimeoutError(f"{len(self.accepted)} of {number} messages after {seconds} s")
+            return list(self.accepted)
+
+    def take(self, message: M, name: str) -> None:
+        """Keep a message, which its sender calls `name`."""
+        with self.arrived:
+            self.accepted.append(message)
+            self.deliveries[name] += 1
+            self.arrived.notify_all()
+        if self.on_message is not None:
+            self.on_message(message)
 
 
 class Reporter:

@@ -22,16 +22,13 @@ import hmac
 import re
 import uuid
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qsl, urlencode
 
 from notifications.testing import http_server
-from notifications.testing.http_server import HttpServer, Reply, Request
-from notifications.testing.reporter import Reporter
+from notifications.testing.http_server import Reply, Request
+from notifications.testing.reporter import ReportingServer
 
 __all__ = ["Accepted", "Answer", "TwilioServer", "sign"]
 
@@ -76,7 +73,7 @@ class Accepted:
     callback: str  # StatusCallback
 
 
-class TwilioServer(HttpServer[Answer]):
+class TwilioServer(ReportingServer[Answer, Accepted]):
     """Takes text messages like Twilio, and sends none."""
 
     def __init__(
@@ -94,15 +91,15 @@ class TwilioServer(HttpServer[Answer]):
         `options`. `delivered_after` is in seconds after the acceptance. `on_message` is called with
         each message taken, in one of the server's threads.
         """
-        super().__init__(port=port, answers=answers)
-        self.on_message = on_message
+        super().__init__(
+            port=port,
+            answers=answers,
+            callback_url=callback_url,
+            delivered_after=delivered_after,
+            on_message=on_message,
+        )
         self.account_sid = account_sid
         self.auth_token = auth_token
-        self.callback_url = callback_url
-        self.delivered_after = delivered_after
-        self.accepted: list[Accepted] = []
-        self.deliveries: Counter[str] = Counter()  # messages by their StatusCallback
-        self.reporter = Reporter()
 
     @property
     def options(self) -> dict[str, str]:
@@ -114,26 +111,6 @@ class TwilioServer(HttpServer[Answer]):
             "FROM": "+12025550100",
             "CALLBACK_URL": self.callback_url,
         }
-
-    def __enter__(self) -> Self:
-        self.reporter.start()
-        return super().__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.reporter.stop()
-        super().__exit__(kind, error, trace)
-
-    def wait_for(self, number: int, *, seconds: float = 10.0) -> list[Accepted]:
-        """The accepted messages, once there are `number`. Raises TimeoutError."""
-        with self.arrived:
-            if not self.arrived.wait_for(lambda: len(self.accepted) >= number, timeout=seconds):
-                raise TimeoutError(f"{len(self.accepted)} of {number} messages after {seconds} s")
-            return list(self.accepted)
 
     def respond(self, request: Request) -> Reply:
         """Create a message."""
@@ -186,12 +163,7 @@ class TwilioServer(HttpServer[Answer]):
             body=fields.get("Body", ""),
             callback=fields.get("StatusCallback", ""),
         )
-        with self.arrived:
-            self.accepted.append(message)
-            self.deliveries[message.callback] += 1
-            self.arrived.notify_all()
-        if self.on_message is not None:
-            self.on_message(message)
+        self.take(message, message.callback)
         if message.callback:
             self.tell(message, "sent")
             last = "delivered" if fails is None else "undelivered"

@@ -27,16 +27,14 @@ import json
 import re
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from notifications.testing import http_server
-from notifications.testing.http_server import HttpServer, Reply, Request
-from notifications.testing.reporter import Reporter
+from notifications.testing.http_server import Reply, Request
+from notifications.testing.reporter import ReportingServer
 
 __all__ = ["Accepted", "Answer", "Template", "WhatsAppServer", "find_refusal"]
 
@@ -139,7 +137,7 @@ class Accepted:
     payload: dict[str, Any] = field(repr=False, default_factory=dict)
 
 
-class WhatsAppServer(HttpServer[Answer]):
+class WhatsAppServer(ReportingServer[Answer, Accepted]):
     """Takes messages like the Cloud API, and sends none."""
 
     def __init__(
@@ -164,8 +162,13 @@ class WhatsAppServer(HttpServer[Answer]):
         `callback_url` nothing is reported. `on_message` is called with each message taken, in one
         of the server's threads.
         """
-        super().__init__(port=port, answers=answers)
-        self.on_message = on_message
+        super().__init__(
+            port=port,
+            answers=answers,
+            callback_url=callback_url,
+            delivered_after=delivered_after,
+            on_message=on_message,
+        )
         self.templates = list(templates)
         self.token = token
         self.phone_id = phone_id
@@ -173,12 +176,7 @@ class WhatsAppServer(HttpServer[Answer]):
         self.app_secret = app_secret
         self.verify_token = verify_token
         self.version = version
-        self.delivered_after = delivered_after
         self.read_after = read_after
-        self.accepted: list[Accepted] = []
-        self.deliveries: Counter[str] = Counter()  # messages by biz_opaque_callback_data
-        self.callback_url = callback_url
-        self.reporter = Reporter()
 
     @property
     def api_url(self) -> str:
@@ -196,26 +194,6 @@ class WhatsAppServer(HttpServer[Answer]):
             "APP_SECRET": self.app_secret,
             "VERIFY_TOKEN": self.verify_token,
         }
-
-    def __enter__(self) -> Self:
-        self.reporter.start()
-        return super().__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.reporter.stop()
-        super().__exit__(kind, error, trace)
-
-    def wait_for(self, number: int, *, seconds: float = 10.0) -> list[Accepted]:
-        """The accepted messages, once there are `number`. Raises TimeoutError."""
-        with self.arrived:
-            if not self.arrived.wait_for(lambda: len(self.accepted) >= number, timeout=seconds):
-                raise TimeoutError(f"{len(self.accepted)} of {number} messages after {seconds} s")
-            return list(self.accepted)
 
     # -- the API ----------------------------------------------------------------------------
 
@@ -276,12 +254,7 @@ class WhatsAppServer(HttpServer[Answer]):
             data=str(payload.get("biz_opaque_callback_data", "")),
             payload=payload,
         )
-        with self.arrived:
-            self.accepted.append(message)
-            self.deliveries[message.data] += 1
-            self.arrived.notify_all()
-        if self.on_message is not None:
-            self.on_message(message)
+        self.take(message, message.data)
         self._report(message, fails)
         return message
 
