@@ -137,15 +137,17 @@ else:
 
 # -- queues ---------------------------------------------------------------------------------
 
-# Without these the shop has no WhatsApp, and no SMS.
+# Without these the shop has no WhatsApp, no SMS and no web push.
 WHATSAPP_TOKEN = read_text("WHATSAPP_TOKEN")
 TWILIO_ACCOUNT_SID = read_text("TWILIO_ACCOUNT_SID")
+VAPID_PUBLIC_KEY = read_text("VAPID_PUBLIC_KEY")
 
 _REDIS = read_redis()
 _CHANNELS = [
     "email",
     *(["whatsapp"] if WHATSAPP_TOKEN else []),
     *(["sms"] if TWILIO_ACCOUNT_SID else []),
+    *(["push"] if VAPID_PUBLIC_KEY else []),
 ]
 RQ_QUEUES = {name: dict(_REDIS) for name in (*_CHANNELS, "default", "documents", "maintenance")}
 RQ = {"WORKER_CLASS": "notifications.worker.Worker"}
@@ -204,6 +206,10 @@ _SETTINGS_OF_CHANNELS: dict[str, dict[str, object]] = {
         "RATE": read_rate("SMS_QUEUE_RATE", "5/s"),
         "CONCURRENCY": read_number("SMS_QUEUE_CONCURRENCY", 3, least=1, most=1000),
     },
+    "push": {
+        "RATE": read_rate("PUSH_QUEUE_RATE", ""),
+        "CONCURRENCY": read_number("PUSH_QUEUE_CONCURRENCY", 5, least=1, most=1000),
+    },
 }
 _PROVIDERS: dict[str, dict[str, object]] = {
     name: {
@@ -241,6 +247,15 @@ if TWILIO_ACCOUNT_SID:
             "FROM": read_text("TWILIO_FROM", needed_for="TWILIO_ACCOUNT_SID is set"),
             "CALLBACK_URL": f"{FRONTEND_URL}/notifications/webhooks/twilio/",
             "API_URL": read_text("TWILIO_API_URL", "https://api.twilio.com/2010-04-01"),
+        },
+    }
+if VAPID_PUBLIC_KEY:
+    _PROVIDERS["webpush"] = {
+        "BACKEND": "notifications.providers.webpush.WebPush",
+        "OPTIONS": {
+            "PUBLIC_KEY": VAPID_PUBLIC_KEY,
+            "PRIVATE_KEY": read_text("VAPID_PRIVATE_KEY", needed_for="VAPID_PUBLIC_KEY is set"),
+            "CONTACT": f"mailto:{CONTACT_EMAIL}",
         },
     }
 

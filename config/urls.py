@@ -8,6 +8,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("inbox/", include("notifications.bell")),
     path("notifications/", include("notifications.urls")),
+    path("push/", include("notifications.browsers")),
     path("language/", include("django.conf.urls.i18n")),
     path("", include("orders.urls")),
 ]

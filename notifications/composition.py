@@ -13,6 +13,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError
 
 from notifications.channels.base import Channel
+from notifications.errors import AddressGone
 from notifications.kinds import Kind, get_kind, prepare
 from notifications.message import Outcome, Verdict
 from notifications.models import Notification
@@ -37,7 +38,12 @@ class Composition:
     refused: list[tuple[Notification, Outcome]] = field(default_factory=list)
 
     def refuse(self, row: Notification, error: Exception) -> None:
-        """Our own code failed to make the message: a deploy may mend it before the last try."""
+        """Our own code failed to make the message: a deploy may mend it before the last try.
+        Nothing mends an address that is gone."""
+        if isinstance(error, AddressGone):
+            gone = Outcome(Verdict.PERMANENT, code="gone", text=str(error), suppress=True)
+            self.refused.append((row, gone))
+            return
         logger.warning("notification %s: cannot compose: %s", row.pk, describe(error))
         outcome = Outcome(
             Verdict.LATER,

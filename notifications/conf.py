@@ -51,6 +51,14 @@ CHANNEL_DEFAULTS: dict[str, dict[str, Any]] = {
         "CONCURRENCY": 3,
         "TIMEOUT": 10.0,
     },
+    "push": {
+        "BACKEND": "notifications.channels.push.PushChannel",
+        "QUEUE": "push",
+        "PROVIDERS": ["webpush"],
+        "RATE": "",
+        "CONCURRENCY": 5,
+        "TIMEOUT": 10.0,
+    },
 }
 
 DEFAULTS: dict[str, Any] = {
@@ -74,6 +82,7 @@ DEFAULTS: dict[str, Any] = {
             "OPTIONS": {},
         },
         "twilio": {"BACKEND": "notifications.providers.twilio.Twilio", "OPTIONS": {}},
+        "webpush": {"BACKEND": "notifications.providers.webpush.WebPush", "OPTIONS": {}},
     },
     # Tries after the first, and the seconds before them; kinds, tasks and calls may differ.
     "RETRY": {"RETRIES": 3, "BACKOFF": "exponential", "BASE": 2.0, "JITTER": 0.1},

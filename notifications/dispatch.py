@@ -33,6 +33,9 @@ from notifications.tasks import check_plain, due_at, require_transaction
 logger = logging.getLogger("notifications.dispatch")
 
 
+LONGEST_KEY = 200  # characters
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """Somebody to write to, when a user or a bare address does not say enough."""
@@ -213,11 +216,9 @@ def send_email(
         retry=_retry_changes(retries, backoff, base),
     )
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
-    rows = []
+    rows: list[Notification] = []
     for each in everybody:
-        row = _row(_recipient(each, key), ("email",), options)
-        row.content = content
-        rows.append(row)
+        rows += _rows_of_way(_recipient(each, key), ("email",), options, content=content)
     return _insert(rows)
 
 
@@ -262,11 +263,9 @@ def send_whatsapp(
         retry=_retry_changes(retries, backoff, base),
     )
     everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
-    rows = []
+    rows: list[Notification] = []
     for each in everybody:
-        row = _row(_recipient(each, key), ("whatsapp",), options)
-        row.content = content
-        rows.append(row)
+        rows += _rows_of_way(_recipient(each, key), ("whatsapp",), options, content=content)
     return _insert(rows)
 
 
@@ -345,41 +344,59 @@ def _rows(
     refusal: InvalidAddress | None = None
     for among in all_ways:
         try:
-            row = _row(recipient, among, options, kind=kind, context=context, language=language)
+            rows += _rows_of_way(
+                recipient, among, options, kind=kind, context=context, language=language
+            )
         except InvalidAddress as error:
             if strict:
                 raise
             logger.debug("%s: not on %s: %s", kind.name, among, error)
             refusal = refusal or error
-        else:
-            rows.append(row)
     if refusal is not None and not rows:
         raise refusal
     return rows
 
 
+def _rows_of_way(
+    recipient: Recipient, among: Sequence[str], options: _Options, **given: Any
+) -> list[Notification]:
+    """The message to one recipient on the first channel of `among` that can reach them: one row for
+    each address there, of which the first alone falls back to the other channels."""
+    (channel, [address, *more]), *others = _ways(recipient, [conf.channel(name) for name in among])
+    rows = [_row(recipient, channel, address, options, others=others, **given)]
+    for each in more:
+        row = _row(recipient, channel, each, options, **given)
+        row.key = row.key and f"{row.key}:{each}"[-LONGEST_KEY:]
+        rows.append(row)
+    return rows
+
+
 def _row(
     recipient: Recipient,
-    among: Sequence[str],
+    channel: conf.ChannelConf,
+    address: str,
     options: _Options,
     *,
+    others: Sequence[tuple[conf.ChannelConf, Sequence[str]]] = (),
     kind: type[Kind] | None = None,
     context: Mapping[str, Any] | None = None,
+    content: bytes | None = None,
     language: str = "",
 ) -> Notification:
-    (channel, address), *others = _ways(recipient, [conf.channel(name) for name in among])
     user = recipient.user
-    if kind is not None and kind.secret and any(conf.channel(name).channel.kept for name in among):
+    kept = any(each.channel.kept for each in (channel, *(other for other, _there in others)))
+    if kind is not None and kind.secret and kept:
         raise InvalidMessage(f"{kind.name} holds a secret: it must not stay in an inbox.")
     row = Notification(
         kind="" if kind is None else kind.name,
         channel=channel.name,
         queue=channel.queue,
         to=address,
-        fallback=[(other.name, there) for other, there in others] or None,
+        fallback=[(other.name, there[0]) for other, there in others] or None,
         user_id=None if user is None else user.pk,
         language=language or recipient.language or str(getattr(user, "language", "") or ""),
         context={**(context or {}), **recipient.context},
+        content=content,
         priority=options.priority,
         about_type=options.about_type,
         about_id=options.about_id,
@@ -396,16 +413,16 @@ def _row(
 
 def _ways(
     recipient: Recipient, channels: Sequence[conf.ChannelConf]
-) -> list[tuple[conf.ChannelConf, str]]:
-    """The channels that can reach the recipient, with the address on each; at least one.
+) -> list[tuple[conf.ChannelConf, list[str]]]:
+    """The channels that can reach the recipient, with the addresses on each; at least one.
 
     Raises InvalidAddress, the first one's, when none can.
     """
-    ways: list[tuple[conf.ChannelConf, str]] = []
+    ways: list[tuple[conf.ChannelConf, list[str]]] = []
     problem: InvalidAddress | None = None
     for channel in channels:
         try:
-            ways.append((channel, _address(recipient, channel)))
+            ways.append((channel, _addresses(recipient, channel)))
         except InvalidAddress as error:
             problem = problem or error
     if problem is not None and not ways:
@@ -413,20 +430,20 @@ def _ways(
     return ways
 
 
-def _address(recipient: Recipient, configured: conf.ChannelConf) -> str:
+def _addresses(recipient: Recipient, configured: conf.ChannelConf) -> list[str]:
     user = recipient.user
-    given = recipient.addresses.get(configured.name) or recipient.addresses.get("*", "")
+    given = [recipient.addresses.get(configured.name) or recipient.addresses.get("*", "")]
     if configured.channel.kept:
-        given = ""  # an inbox belongs to a user, whatever addresses say
-    if not given and user is not None:
-        given = configured.channel.address_of(user)
+        given = []  # an inbox belongs to a user, whatever addresses say
+    if not any(given):
+        given = [] if user is None else configured.channel.addresses_of(user)
     if not given:
         who = "the recipient" if user is None else f"user {user.pk}"
         raise InvalidAddress(
             f"{who} has no address for the channel {configured.name!r}; give one, or pass "
             "other `channels`."
         )
-    return configured.channel.clean(given)
+    return [configured.channel.clean(each) for each in given]
 
 
 def _insert(rows: list[Notification]) -> list[Notification]:

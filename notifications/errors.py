@@ -21,6 +21,10 @@ class InvalidPayload(NotificationsError, TypeError):
     """Raised when a payload or context holds more than plain values, such as a model object."""
 
 
+class AddressGone(NotificationsError):
+    """Raised while a message is made whose address has ceased to exist."""
+
+
 class UnknownKind(NotificationsError, LookupError):
     """Raised when no kind of this name is registered in this process."""
 

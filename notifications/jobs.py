@@ -49,6 +49,11 @@ def deliver_sms(notification_id: int | None = None) -> None:
     deliver("sms", notification_id)
 
 
+def deliver_push(notification_id: int | None = None) -> None:
+    """Serve the push queue; or send the one waiting row, due or not, when given its id."""
+    deliver("push", notification_id)
+
+
 def deliver(channel: str, notification_id: int | None) -> None:
     """Serve the queue of `channel`, or send its one row."""
     try:

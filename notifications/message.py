@@ -67,6 +67,25 @@ class Sms:
 
 
 @dataclass(frozen=True, slots=True)
+class Push:
+    """One short message to one browser."""
+
+    id: int  # the Notification row's primary key
+    to: str  # its address: the push service's host, and the subscription's id
+    endpoint: str  # where it is posted; whoever knows it can write to the browser
+    p256dh: str  # the browser's public key, and ...
+    auth: str  # ... its shared secret, both in base64url
+    title: str
+    text: str
+    link: str = ""  # absolute
+    type: str = ""  # the kind's name
+    urgency: str = "normal"  # RFC 8030, 5.3: very-low, low, normal or high
+
+    def __str__(self) -> str:
+        return "\n".join(filter(None, (self.title, self.text, self.link)))
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """What stands in one placeholder of a template."""
 

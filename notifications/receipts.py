@@ -61,8 +61,9 @@ def take(provider: str, reports: Sequence[Report]) -> Taken:
         # In the order of their keys: two batches with the same ones cannot wait for each other.
         for keys in _chunks(sorted(by_key)):
             taken += _take({key: by_key[key] for key in keys}, provider)
-    if reports:
-        logger.info("receipts of %s: %s", provider, taken)
+    if reports:  # that only repeat what is known: the storms of providers that try again
+        level = logging.DEBUG if taken.known == taken.reports else logging.INFO
+        logger.log(level, "receipts of %s: %s", provider, taken)
     return taken
 
 

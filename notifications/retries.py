@@ -66,7 +66,7 @@ class GiveUp:
     """Stop for `reason`; `state` is the row's end."""
 
     reason: str
-    state: Literal["dead", "expired", "unknown"] = "dead"
+    state: Literal["dead", "expired", "unknown", "suppressed"] = "dead"
 
 
 def decide(
@@ -87,7 +87,8 @@ def decide(
     if outcome.verdict is Verdict.HOLD or (held and outcome.verdict is Verdict.LATER):
         return Wait(reason=_say(outcome))
     if outcome.verdict is Verdict.PERMANENT:
-        return GiveUp(reason=_say(outcome))
+        # Who has opted out, or is gone, is no matter for a person to mend.
+        return GiveUp(reason=_say(outcome), state="suppressed" if outcome.suppress else "dead")
     if outcome.verdict is Verdict.UNKNOWN and at_most_once:
         return GiveUp(reason=_say(outcome), state="unknown")
     if attempt > policy.retries:

@@ -127,6 +127,7 @@ def _outcome(receipt: Receipt) -> Outcome:
         code=receipt.code,
         text=receipt.text,
         retry_after=receipt.retry_after,
+        suppress=receipt.suppress,
     )
 
 

@@ -73,7 +73,7 @@ def add(unwanted: Iterable[Unwanted], *, by: int | None = None) -> None:
     rows = {
         (one.channel, one.reason, _digests(one.channel, _clean(one.channel, one.address))[0]): one
         for one in unwanted
-        if one.address
+        if one.address and not _drop(one)
     }
     inserts.insert(
         [
@@ -104,6 +104,12 @@ def _clean(channel: str, address: str) -> str:
     with suppress(InvalidAddress, UnknownChannel):  # a report may hold what we would not send to
         return conf.channel(channel).channel.clean(address)
     return address.strip()
+
+
+def _drop(one: Unwanted) -> bool:
+    with suppress(UnknownChannel):
+        return conf.channel(one.channel).channel.drop(one.address)
+    return False
 
 
 def _digests(channel: str, address: str) -> list[str]:

@@ -36,6 +36,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Worker
 
+from notifications.management.commands.notifications_vapid import make_keys
 from notifications.models import Attempt, DeadLetter, Notification, State
 from notifications.muting import muted
 from notifications.testing.guarded import GuardedProcess, find_free_port
@@ -104,6 +105,7 @@ def is_prepared() -> bool:
 def prepare(folder: Path) -> dict[str, str]:
     """The environment of a demonstration that keeps its files in `folder`."""
     web, mail, whatsapp, sms = _free_port(PORT), *(find_free_port() for _ in range(3))
+    public_key, private_key = make_keys()
     redis = os.environ.get("REDIS_URL", "")
     redis_port = 0 if redis and _answers(redis) else find_free_port()
     return {
@@ -136,6 +138,8 @@ def prepare(folder: Path) -> dict[str, str]:
         "TWILIO_ACCOUNT_SID": "AC" + secrets.token_hex(16),
         "TWILIO_AUTH_TOKEN": secrets.token_urlsafe(24),
         "TWILIO_FROM": "+12025550199",
+        "VAPID_PUBLIC_KEY": public_key,
+        "VAPID_PRIVATE_KEY": private_key,
         "CAUGHT_PHONES": str(folder / "phones"),
     }
 

@@ -95,9 +95,9 @@ class ShopKind(Kind):
 class OrderKind(ShopKind):
     """A message about an order; its context holds `order_id`."""
 
-    channels = ("email", "in_app")
+    channels = ("email", "in_app", "push")
     # By telephone in words of their own; who is not on WhatsApp gets a text message.
-    by_phone = ("email", Fallback("whatsapp", "sms"), "in_app")
+    by_phone = ("email", Fallback("whatsapp", "sms"), "in_app", "push")
 
     @classmethod
     def prepare(cls, batch: Sequence[Notification]) -> Iterable[Mapping[str, Any]]:

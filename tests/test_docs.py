@@ -38,7 +38,10 @@ def test_every_command_that_is_named_exists() -> None:
         name for path in DOCS for name in re.findall(r"\bnotifications_[a-z]+", path.read_text())
     }
     ours = {name for name, app in get_commands().items() if app == "notifications"}
-    assert named - {"notifications_deadletter", "notifications_notification"} <= ours
+    assert (
+        named - {"notifications_deadletter", "notifications_notification", "notifications_push"}
+        <= ours
+    )
     assert {name for name in ours if name.startswith("notifications_")} <= named
 
 

@@ -12,15 +12,14 @@ ROOT = Path(__file__).parent.parent
 
 # From the top down. Each module may import those of its own band (without cycles) and below.
 DOORS = {
-    "admin", "apps", "backends", "bell", "checks", "jobs", "management", "rest", "ringjobs",
-    "templatetags", "testing", "urls", "webhooks", "worker",
+    "admin", "apps", "backends", "bell", "browsers", "checks", "jobs", "management", "rest",
+    "ringjobs", "templatetags", "testing", "urls", "webhooks", "worker",
 }  # fmt: skip
 FLOW = {
     "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
     "fates", "holds", "inbox", "judgement", "notifications", "operations", "outbox", "previews",
-    "rates",
-    "receipts", "recipients", "retention", "rings", "senders", "sent_messages", "service", "sieve",
-    "suppressions", "synchronising", "tasks",
+    "rates", "receipts", "recipients", "retention", "rings", "senders", "sent_messages", "service",
+    "sieve", "subscribing", "suppressions", "synchronising", "tasks",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",

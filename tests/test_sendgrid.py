@@ -93,7 +93,7 @@ def state_of(row: Notification) -> str:
         ("bounce", {}, State.BOUNCED, "bounce"),
         ("bounce", {"type": "blocked"}, State.DEAD, None),
         ("dropped", {}, State.BOUNCED, "bounce"),
-        ("dropped", {"reason": "Unsubscribed Address"}, State.DEAD, "opt_out"),
+        ("dropped", {"reason": "Unsubscribed Address"}, State.SUPPRESSED, "opt_out"),
         ("dropped", {"reason": "Spam Content"}, State.DEAD, None),
         ("spamreport", {}, State.COMPLAINED, "complaint"),
         ("unsubscribe", {}, State.SENT, "opt_out"),

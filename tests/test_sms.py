@@ -205,10 +205,11 @@ def test_what_stops_everything_holds_the_provider(server: TwilioServer, code: in
 def test_what_will_never_be_taken_dies_at_once(server: TwilioServer, code: int) -> None:
     server.answers = [Answer(code=code)]
     row = deliver(ask())
-    assert (row.state, row.attempts) == (State.DEAD, 1)
+    opted_out = code == twilio_replies.OPTED_OUT
+    assert (row.state, row.attempts) == (State.SUPPRESSED if opted_out else State.DEAD, 1)
     assert row.reason.startswith(str(code))
     suppressed = Suppression.objects.values_list("reason", flat=True)
-    assert list(suppressed) == (["opt_out"] if code == twilio_replies.OPTED_OUT else [])
+    assert list(suppressed) == (["opt_out"] if opted_out else [])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from notifications import jobs, outbox, sieve, suppressions
 from notifications.dispatch import notify
-from notifications.models import Notification, Priority, State, Suppression
+from notifications.models import DeadLetter, Notification, Priority, State, Suppression
 from notifications.suppressions import Reason, Unwanted
 from tests.scripted import REFUSED, Note, Script, scripted
 
@@ -133,7 +133,8 @@ def test_an_address_nobody_could_write_to_can_still_be_kept() -> None:
 
 def test_a_call_answered_with_never_again_suppresses(script: Script) -> None:
     script.answer(ANN, replace(REFUSED, code="21610", suppress=True))
-    assert end_of(ask())[0] == State.DEAD
+    assert end_of(ask())[0] == State.SUPPRESSED
+    assert not DeadLetter.objects.exists()
     kept = Suppression.objects.get()
     assert (kept.reason, kept.source) == ("opt_out", "answer of first")
     assert end_of(ask())[0] == State.SUPPRESSED

@@ -173,7 +173,14 @@ def test_a_paused_template_without_a_kind_waits_by_itself(server: WhatsAppServer
     assert open_holds() == []
 
 
-@pytest.mark.parametrize("code", [*PERMANENT, 131050])
+def test_who_has_opted_out_is_no_matter_for_a_person(server: WhatsAppServer) -> None:
+    server.answers = [Answer(code=131050)]
+    row = deliver(ask())
+    assert (row.state, row.attempts) == (State.SUPPRESSED, 1)
+    assert not DeadLetter.objects.exists()
+
+
+@pytest.mark.parametrize("code", PERMANENT)
 def test_what_will_never_do_is_dead_at_once(server: WhatsAppServer, code: int) -> None:
     server.answers = [Answer(code=code, details="never")]
     row = deliver(ask())

@@ -22,6 +22,15 @@ class Channel:
         """The user's address on this channel, empty if there is none."""
         raise NotImplementedError
 
+    def addresses_of(self, user: AbstractBaseUser) -> list[str]:
+        """All of the user's addresses on this channel; each gets a message of its own."""
+        address = self.address_of(user)
+        return [address] if address else []
+
+    def drop(self, address: str) -> bool:
+        """Forget an address that is gone for good. False: it has to be remembered as suppressed."""
+        return False
+
     def clean(self, address: str) -> str:
         """The address in its one stored form. Raises InvalidAddress."""
         raise NotImplementedError

@@ -5,6 +5,7 @@ from notifications.models.attempt import Attempt
 from notifications.models.dead_letter import DeadLetter
 from notifications.models.hold import Hold
 from notifications.models.notification import Notification
+from notifications.models.push_subscription import PushSubscription
 from notifications.models.receipt import Receipt
 from notifications.models.registered_template import RegisteredTemplate
 from notifications.models.schedule import Schedule
@@ -20,6 +21,7 @@ __all__ = [
     "Hold",
     "Notification",
     "Priority",
+    "PushSubscription",
     "Receipt",
     "RegisteredTemplate",
     "Schedule",

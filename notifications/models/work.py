@@ -67,6 +67,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.COMPLAINED: "receipt",
         State.PENDING: "the provider reported a failure that goes again",
         State.DEAD: "the provider reported a failure for good",
+        State.SUPPRESSED: "the provider reported that the address must not be written to",
         State.EXPIRED: "the provider reported a failure, and it is too late to go again",
     },
     State.DELIVERED: {
@@ -83,6 +84,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.COMPLAINED: "receipt",
         State.PENDING: "receipt of a failure that goes again, or retried by a person",
         State.DEAD: "receipt of a failure, or no receipt came in time",
+        State.SUPPRESSED: "receipt: the address must not be written to",
         State.EXPIRED: "receipt of a failure, and it is too late to go again",
     },
     State.DEAD: {

@@ -11,6 +11,10 @@ Both put NOTIFICATIONS["FRONTEND_URL"] in front. Templates also find it as `fron
 The bell of a page, with the number of unread messages and the way to the inbox:
 
     {% notifications_bell %}
+
+A switch for messages in this browser:
+
+    {% notifications_push %}
 """
 
 from __future__ import annotations
@@ -50,3 +54,17 @@ def notifications_bell(context: Context) -> dict[str, Any]:
         return {"shown": False}
     unread = inbox.unread_count(user)
     return {"shown": True, "short": bell.short(unread), "label": bell.label(unread)}
+
+
+@register.inclusion_tag("notifications/push.html", takes_context=True)
+def notifications_push(context: Context) -> dict[str, Any]:
+    """A switch for who is logged in, where the project has the channel push; nothing for others.
+
+    The urls of `notifications.browsers` must be mounted.
+    """
+    user = getattr(context.get("request"), "user", None)
+    channel = conf.channels().get("push")
+    keys = [each.options.get("PUBLIC_KEY") for each in channel.providers] if channel else []
+    if user is None or not user.is_authenticated or not any(keys):
+        return {"shown": False}
+    return {"shown": True, "key": keys[0], "csrf_token": context.get("csrf_token")}

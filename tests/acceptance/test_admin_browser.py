@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import transaction
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route
 from pytest_django.live_server_helper import LiveServer
 
 from notifications import jobs, operations
@@ -20,55 +19,16 @@ from notifications.muting import muted
 from notifications.testing.smtp_server import Rule, SmtpServer
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation
+from tests.acceptance.chromium import MARKS, POLICY
 from tests.orders.shop import make_order
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-PROGRAM = next((path for path in map(shutil.which, PROGRAMS) if path), None)
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(
-        PROGRAM is None, reason="needs Chromium on the PATH; on Debian: apt-get install chromium"
-    ),
-]
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",  # root may not start it otherwise; it sees our own pages only
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-# What a careful host sends: nothing inline, nothing from elsewhere.
-POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'"
+pytestmark = MARKS
 
 PASSWORD = "correct horse 9"
 GREYLISTED = Rule("RCPT", "451 4.7.1 greylisted, come back later")
 REFUSED = Rule("RCPT", "550 5.1.1 no such user here")
 
 Opener = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Playwright keeps an event loop on this thread, where Django then refuses its database.
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        with sync_playwright() as playwright:
-            running = playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
-            yield running
-            running.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What pages write to the browser's console: broken policies, lost files, errors."""
-    return []
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from pytest_django.live_server_helper import LiveServer
 
 from notifications import inbox
@@ -17,38 +17,17 @@ from notifications.dispatch import notify
 from notifications.models import Notification
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation, OrderStatusUpdate
-from tests.acceptance.test_admin_browser import FLAGS, POLICY, PROGRAM
+from tests.acceptance.chromium import MARKS, POLICY
 from tests.orders.shop import make_customer, make_order
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(PROGRAM is None, reason="needs Chromium on the PATH"),
-]
+pytestmark = MARKS
 
 Opener = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with pytest.MonkeyPatch.context() as patch:
-        # Playwright keeps an event loop on this thread, where Django then refuses its database.
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-        with sync_playwright() as playwright:
-            running = playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
-            yield running
-            running.close()
 
 
 @pytest.fixture
 def ada() -> User:
     return make_customer()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What pages write to the browser's console: broken policies, lost files, errors."""
-    return []
 
 
 @pytest.fixture

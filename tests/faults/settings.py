@@ -1,4 +1,4 @@
-"""The shop's settings with a short lease, no rate, and everything said in the log."""
+"""The shop's settings with a short lease, no rate of mail, and everything said in the log."""
 
 import os
 
@@ -12,13 +12,15 @@ NOTIFICATIONS = {
     "LEASE": 4.0,
     "CLOCK": 0.5,
     "CHANNELS": {
-        **SHOP["CHANNELS"],
-        "email": {
-            **SHOP["CHANNELS"]["email"],
-            "PROVIDERS": ["smtp"],
-            "RATE": "",
-            "TIMEOUT": 2.0,
-        },
+        name: {**channel, "TIMEOUT": 2.0} if name != "in_app" else channel
+        for name, channel in {
+            **SHOP["CHANNELS"],
+            "email": {
+                **SHOP["CHANNELS"]["email"],
+                "PROVIDERS": ["smtp"],
+                "RATE": os.environ.get("FAULTS_RATE", ""),
+            },
+        }.items()
     },
     "RETRY": {"RETRIES": 3, "BASE": float(os.environ.get("FAULTS_BASE", "0.2")), "JITTER": 0.1},
 }
