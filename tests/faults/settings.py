@@ -17,10 +17,24 @@ NOTIFICATIONS = {
             **SHOP["CHANNELS"],
             "email": {
                 **SHOP["CHANNELS"]["email"],
-                "PROVIDERS": ["smtp"],
+                "PROVIDERS": os.environ.get("FAULTS_PROVIDERS", "smtp").split(","),
                 "RATE": os.environ.get("FAULTS_RATE", ""),
             },
         }.items()
     },
+    "PROVIDERS": {
+        **SHOP["PROVIDERS"],
+        "sendgrid": {
+            "BACKEND": "notifications.providers.sendgrid.SendGrid",
+            "OPTIONS": {
+                "api_key": os.environ.get("FAULTS_SENDGRID_KEY", ""),
+                "api_url": os.environ.get("FAULTS_SENDGRID_URL", ""),
+            },
+        },
+    },
+    # An hour's outage in twelve seconds: the breaker's times are a three-hundredth.
+    "BREAKER": {"BASE": 5.0 / 300, "LONGEST": 60.0 / 300}
+    if "FAULTS_COMPRESSED" in os.environ
+    else SHOP.get("BREAKER", {}),
     "RETRY": {"RETRIES": 3, "BASE": float(os.environ.get("FAULTS_BASE", "0.2")), "JITTER": 0.1},
 }
