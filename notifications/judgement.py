@@ -26,6 +26,7 @@ def judge(
     claimed_at = row.due_at.timestamp() - conf.get("LEASE")  # the database's time
     if claimed_at - row.wanted_at.timestamp() > conf.breaker_policy().patience:
         held = False
+        outcome = replace(outcome, patient=False)
         if outcome.verdict is Verdict.HOLD:
             outcome = replace(outcome, verdict=Verdict.LATER)
     kind = find_kind(row.kind)
@@ -45,7 +46,8 @@ def judge(
         case Again(after, reason):
             return Settlement(row, State.PENDING, after=after, reason=reason)
         case Wait(reason):
-            return Settlement(row, State.PENDING, False, after=pause, reason=reason)
+            after = (outcome.retry_after or 0.0) if outcome.patient else pause
+            return Settlement(row, State.PENDING, False, after=after, reason=reason)
         case GiveUp(reason, "dead"):
             draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
             return Settlement(row, State.DEAD, reason=reason, dead=draft)

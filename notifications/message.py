@@ -172,6 +172,7 @@ class Outcome:
     retry_after: float | None = None  # seconds the provider asked us to wait
     theirs: bool = False  # the provider's trouble, not the message's: the next provider may try
     suppress: bool = False  # never write to this address again
+    patient: bool = False  # of LATER: it only came too soon, which costs no attempt
     holds: str = ""  # of HOLD: the template that is refused, where it is not everything
     error: str = ""  # class of the exception, for grouping dead letters
     traceback: str = ""  # redacted stack trace, for our own errors only

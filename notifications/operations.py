@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 import django_rq
-from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
+from django.apps import apps
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, router, transaction
@@ -45,6 +45,10 @@ from notifications.suppressions import Unwanted
 from notifications.tasks import get_task
 
 logger = logging.getLogger("notifications.operations")
+
+# Flags of LogEntry. Its module cannot be imported where the admin is not installed; what people do
+# there, on the command line, leaves no line.
+ADDITION, CHANGE, DELETION = 1, 2, 3
 
 Person: TypeAlias = AbstractBaseUser | AnonymousUser | None
 
@@ -385,26 +389,24 @@ def _clean_registries_of(name: str) -> int:
 
 
 def _audit(by: Person, subject: models.Model | None, flag: int, text: str) -> None:
-    if by is None or by.pk is None or subject is None:
-        return
-    LogEntry.objects.create(
-        user_id=by.pk,
-        content_type=ContentType.objects.get_for_model(subject),
-        object_id=str(subject.pk),
-        object_repr=str(subject)[:200],
-        action_flag=flag,
-        change_message=text,
-    )
+    if subject is not None:
+        _log(by, type(subject), str(subject.pk), str(subject), flag, text)
 
 
 def _audit_queue(by: Person, queue: str, text: str) -> None:
-    if by is None or by.pk is None:
+    _log(by, Hold, "", queue, CHANGE, text)
+
+
+def _log(
+    by: Person, model: type[models.Model], object_id: str, name: str, flag: int, text: str
+) -> None:
+    if by is None or by.pk is None or not apps.is_installed("django.contrib.admin"):
         return
-    LogEntry.objects.create(
+    apps.get_model("admin", "LogEntry")._default_manager.create(
         user_id=by.pk,
-        content_type=ContentType.objects.get_for_model(Hold),
-        object_id="",
-        object_repr=queue[:200],
-        action_flag=CHANGE,
+        content_type=ContentType.objects.get_for_model(model),
+        object_id=object_id,
+        object_repr=name[:200],
+        action_flag=flag,
         change_message=text,
     )

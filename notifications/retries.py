@@ -84,7 +84,8 @@ def decide(
     `expires_in` is the seconds left until the message is too late to be useful. `held` says that
     nothing can be sent now for reasons that are not the message's.
     """
-    if outcome.verdict is Verdict.HOLD or (held and outcome.verdict is Verdict.LATER):
+    waits = held or outcome.patient
+    if outcome.verdict is Verdict.HOLD or (waits and outcome.verdict is Verdict.LATER):
         return Wait(reason=_say(outcome))
     if outcome.verdict is Verdict.PERMANENT:
         # Who has opted out, or is gone, is no matter for a person to mend.

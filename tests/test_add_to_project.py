@@ -1,56 +1,21 @@
-"""The page "Add it to your project" is followed to the letter, in an empty folder."""
+"""The pages that newcomers follow are followed to the letter, in an empty folder."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
+from notifications.testing.http_server import Answer, HttpServer, Reply, Request
 from notifications.testing.smtp_server import SmtpServer
+from tests.pages import Project, block
 from tests.servers import RedisServer
 
-ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs/add-to-your-project.md").read_text()
+pytestmark = pytest.mark.sqlite_only  # it brings its own database
 
-# What every Django project has already, or what differs on the machine of a test.
-BEFORE = """
-import os
-SECRET_KEY = "a-key-for-one-test-only-0123456789abcdef"
-USE_TZ = True
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3",
-                         "OPTIONS": {"transaction_mode": "IMMEDIATE"}}}
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-"""
-AFTER = """
-INSTALLED_APPS += ["django.contrib.auth", "django.contrib.contenttypes", "shop"]
-for queue in RQ_QUEUES.values():
-    queue["URL"] = os.environ["REDIS_URL"]
-EMAIL_HOST, EMAIL_PORT = "127.0.0.1", int(os.environ["SMTP_PORT"])
-NOTIFICATIONS["ENVIRONMENT"] = "test"
-"""
-MODELS = """
-from django.conf import settings
-from django.db import models
-
-class Order(models.Model):
-    number = models.CharField(max_length=20)
-    customer = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-"""
-APPS = """
-from django.apps import AppConfig
-
-class ShopConfig(AppConfig):
-    name = "shop"
-
-    def ready(self):
-        import shop.signals
-"""
 USE = """
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -61,53 +26,165 @@ with transaction.atomic():
 """
 
 
-def block(heading: str, number: int = 0) -> str:
-    """A code block of the page, by the heading it stands under."""
-    part = PAGE.split(f"## {heading}")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", part, re.DOTALL)[number]
+class JsonServer(HttpServer[Answer]):
+    """A service that keeps what is posted to it."""
+
+    def respond(self, request: Request) -> Reply:
+        """201 to whoever has the key."""
+        if request.headers.get("Authorization") != "Bearer the-key":
+            return Reply(401, {"error": "who are you?"})
+        return Reply(201, {"id": "tm-1"})
+
+    @property
+    def posted(self) -> list[Any]:
+        """The JSON of each request."""
+        return [request.payload for request in self.requests]
 
 
-def write(folder: Path, name: str, text: str) -> None:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-@pytest.mark.sqlite_only
 def test_who_follows_the_page_gets_a_mail(
     tmp_path: Path, redis_server: RedisServer, redis: Redis
 ) -> None:
-    write(tmp_path, "settings.py", BEFORE + block("1. Settings") + AFTER)
-    write(tmp_path, "shop/__init__.py", "")
-    write(tmp_path, "shop/apps.py", APPS)
-    write(tmp_path, "shop/models.py", MODELS)
-    write(tmp_path, "shop/notifications.py", block("2. A kind of message"))
-    write(tmp_path, "shop/signals.py", block("3. The fact"))
-    templates = "shop/templates/notifications/order_confirmation"
-    write(tmp_path, f"{templates}/email.subject.txt", "Your order {{ number }}")
-    write(tmp_path, f"{templates}/email.txt", "Thank you for your order {{ number }}.")
-    write(tmp_path, f"{templates}/email.html", "<p>Thank you for your order {{ number }}.</p>")
     with SmtpServer() as inbox:
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": f"{tmp_path}:{ROOT}",
-            "REDIS_URL": redis_server.url,
-            "SMTP_PORT": str(inbox.port),
-        }
-
-        def run(*words: str) -> None:
-            done = subprocess.run(
-                [sys.executable, "-m", "django", *words],
-                cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
-            )  # fmt: skip
-            assert done.returncode == 0, done.stderr
-
-        run("check")
-        run("makemigrations", "shop", "-v0")
-        run("migrate", "-v0")
-        run("shell", "-v0", "-c", USE)
-        run("rqworker", "--burst")
+        shop = Project(tmp_path, {"REDIS_URL": redis_server.url, "SMTP_PORT": str(inbox.port)})
+        shop.run("check")
+        shop.migrate()
+        shop.run("shell", "-v0", "-c", USE)
+        shop.run("rqworker", "--burst")
         [mail] = inbox.wait_for(1)
     assert mail.message["Subject"] == "Your order A-1001"
     assert mail.message["To"] == "ann@example.com"
+
+
+def test_a_provider_written_from_the_page_sends(
+    tmp_path: Path, redis_server: RedisServer, redis: Redis
+) -> None:
+    with JsonServer() as service:
+        environment = {
+            "REDIS_URL": redis_server.url,
+            "TEXTMASTER_URL": f"{service.origin}/messages",
+            "TEXTMASTER_KEY": "the-key",
+        }
+        shop = Project(tmp_path, environment, settings=block("adding.md", "A provider", 1))
+        shop.write("shop/textmaster.py", block("adding.md", "A provider"))
+        shop.run("check", "--fail-level", "ERROR")
+        shop.migrate()
+        words = ["notifications_test", "--channel", "sms", "--to", "+12025550123", "--here"]
+        told = json.loads(shop.run(*words, "--json"))
+        [posted] = service.posted
+    assert posted["to"] == "+12025550123"
+    assert posted["text"].startswith("Test message from shop.example.com")
+    assert told["state"] == "sent"
+    assert told["attempts"][0]["provider"] == "textmaster"
+    assert told["attempts"][0]["message_id"] == "tm-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "state"),
+    [
+        (Answer(status=422, message="no"), "permanent", "dead"),
+        (Answer(status=500), "unknown", "dead"),
+        (Answer(status=401), "hold", "pending"),
+        (Answer(then="close"), "unknown", "dead"),
+    ],
+)
+def test_what_the_pages_provider_says_decides_what_follows(
+    tmp_path: Path, redis_server: RedisServer, redis: Redis, answer: Answer, outcome: str,
+    state: str,
+) -> None:  # fmt: skip
+    class Service(JsonServer):
+        def put(self, answer: Answer) -> Reply:
+            return Reply(answer.status, {"error": answer.message})
+
+    with Service(answers=[answer]) as service:
+        environment = {
+            "REDIS_URL": redis_server.url,
+            "TEXTMASTER_URL": service.origin,
+            "TEXTMASTER_KEY": "the-key",
+        }
+        shop = Project(tmp_path, environment, settings=block("adding.md", "A provider", 1))
+        shop.write("shop/textmaster.py", block("adding.md", "A provider"))
+        shop.migrate()
+        script = (
+            "from django.core.management import call_command\n"
+            "from notifications.models import *\n"
+            "try:\n"
+            "    call_command('notifications_test', channel='sms', to='+12025550123', here=True,"
+            " seconds=1.0, json=True)\n"
+            "except BaseException: pass\n"
+            "row = Notification.objects.get()\n"
+            "print('\\n' + row.state + ' ' + row.attempt_set.get().outcome)\n"
+        )
+        assert shop.run("shell", "-v0", "-c", script).splitlines()[-1] == f"{state} {outcome}"
+
+
+CHAT_SERVER = """
+from notifications.message import Outcome, Verdict
+from notifications.providers.base import Provider, Session
+import requests
+
+class ChatServer(Provider):
+    channels = ("chat",)
+
+    def connect(self):
+        return ChatSession(self)
+
+class ChatSession(Session):
+    def __init__(self, provider):
+        self.url = provider.options["URL"]
+
+    def send(self, message):
+        body = {"room": message.to, "text": message.text}
+        headers = {"Authorization": "Bearer the-key"}
+        requests.post(self.url, json=body, headers=headers, timeout=5).raise_for_status()
+        return Outcome(Verdict.ACCEPTED)
+"""
+CHAT_KIND = """
+from notifications.kinds import Kind
+
+class StaffNews(Kind):
+    name = "staff_news"
+    channels = ("chat",)
+"""
+CHAT_USE = """
+from django.db import transaction
+from notifications import operations
+from notifications.dispatch import notify
+from shop.news import StaffNews
+with transaction.atomic():
+    notify(StaffNews, to="#orders", context={"number": "A-1001"})
+operations.drain("chat")
+"""
+
+
+def test_a_channel_written_from_the_page_carries_messages(
+    tmp_path: Path, redis_server: RedisServer, redis: Redis
+) -> None:
+    with JsonServer() as service:
+        environment = {"REDIS_URL": redis_server.url, "CHAT_URL": service.origin}
+        settings = 'NOTIFICATIONS |= {"CHANNELS": {"email": {}}, "PROVIDERS": {}}\n'
+        settings += block("adding.md", "A channel", 1)
+        shop = Project(tmp_path, environment, settings=settings)
+        shop.write("shop/chat.py", block("adding.md", "A channel"))
+        shop.write("shop/chatserver.py", CHAT_SERVER)
+        shop.write("shop/news.py", CHAT_KIND)
+        shop.template("chat.txt", "Order {{ number }} came in.", kind="staff_news")
+        shop.run("check", "--fail-level", "ERROR")
+        shop.migrate()
+        shop.run("shell", "-v0", "-c", CHAT_USE)
+    assert service.posted == [{"room": "#orders", "text": "Order A-1001 came in."}]
+
+
+def test_the_tests_of_the_page_pass_in_a_project_of_ones_own(
+    tmp_path: Path, redis_server: RedisServer, redis: Redis
+) -> None:
+    shop = Project(tmp_path, {"REDIS_URL": redis_server.url})
+    shop.run("makemigrations", "shop", "-v0")
+    for number, (heading, place) in enumerate(
+        [("What was told to whom", 0), ("Over real servers", 0), ("Over real servers", 1)]
+    ):
+        shop.write(f"test_page_{number}.py", block("testing.md", heading, place))
+    told = shop.python(
+        "-m", "pytest", "-q", "-p", "notifications.testing.plugin", "-p", "no:randomly",
+        "-p", "no:cacheprovider",
+    )  # fmt: skip
+    assert "3 passed" in told

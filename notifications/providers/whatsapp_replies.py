@@ -38,6 +38,7 @@ class Rule:
     wait: float | None = None  # seconds
     template: bool = False  # of HOLD: the template alone
     suppress: bool = False
+    patient: bool = False
 
 
 LATER = Rule(Verdict.LATER, theirs=True)
@@ -51,7 +52,7 @@ RULES: Mapping[int, Rule] = {
     # Too many calls: in an hour, by the app or the account; in a second, by the number.
     **dict.fromkeys((4, 80007), Rule(Verdict.LATER, theirs=True, wait=CALLS)),
     130429: Rule(Verdict.LATER, theirs=True, wait=THROUGHPUT),
-    131056: Rule(Verdict.LATER, wait=PAIR),  # too many to this person
+    131056: Rule(Verdict.LATER, wait=PAIR, patient=True),  # too many to this person
     131049: Rule(Verdict.LATER, wait=DAY),  # enough marketing for this person
     # Token, permission, payment, an account that is locked or slowed down.
     **dict.fromkeys((0, 3, 10, 190, *range(200, 300), 368), HOLD),
@@ -77,6 +78,7 @@ def judge_code(code: int, text: str, *, template: str) -> Outcome | None:
         code=str(code),
         text=text,
         retry_after=rule.wait,
+        patient=rule.patient,
         theirs=rule.theirs,
         holds=template if rule.template else "",
         suppress=rule.suppress,

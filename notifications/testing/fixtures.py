@@ -14,6 +14,8 @@ from notifications import conf, holds
 from notifications.testing.outbox import Outbox
 from notifications.testing.sendgrid_server import SendGridServer
 from notifications.testing.smtp_server import SmtpServer
+from notifications.testing.twilio_server import TwilioServer
+from notifications.testing.whatsapp_server import WhatsAppServer
 
 Settings = Any  # pytest-django's, whose attributes are Django's settings until the test ends
 
@@ -48,6 +50,25 @@ def sendgrid_server(settings: Settings) -> Iterator[SendGridServer]:
             api_key=server.api_key,
             api_url=server.url,
         )
+        yield server
+
+
+@pytest.fixture
+def whatsapp_server(settings: Settings) -> Iterator[WhatsAppServer]:
+    """Meta's Cloud API on this machine, which gets the WhatsApp channel's messages. Put the
+    templates of your kinds into its `templates`."""
+    with WhatsAppServer() as server:
+        backend = "notifications.providers.whatsapp_cloud.WhatsAppCloud"
+        use_provider(settings, "whatsapp", "whatsapp_cloud", backend, **server.options)
+        yield server
+
+
+@pytest.fixture
+def twilio_server(settings: Settings) -> Iterator[TwilioServer]:
+    """Twilio's API on this machine, which gets the SMS channel's messages."""
+    with TwilioServer() as server:
+        backend = "notifications.providers.twilio.Twilio"
+        use_provider(settings, "sms", "twilio", backend, **server.options)
         yield server
 
 
