@@ -59,6 +59,8 @@ NOT_SENT = Outcome(
     Verdict.LATER, code="not_sent", text="the backend did not send it, and raised nothing"
 )
 _OURS = "notifications.backends.QueuedEmailBackend"
+QUOTABLE = 8  # characters; a shorter line of a mail tells nothing when a service quotes it
+
 _NEVER = (
     AnymailInvalidAddress,
     AnymailRecipientsRefused,
@@ -329,7 +331,9 @@ def judge_sending(
     if isinstance(error, smtplib.SMTPResponseException):
         reply = _reply(error.smtp_code, error.smtp_error)
         return replace(judge_reply(reply, to=message.to), error=name)
-    private = [*secrets, message.to, message.subject, message.sender]
+    lines = [line.strip() for line in message.text.splitlines()]
+    quotable = [line for line in lines if len(line) >= QUOTABLE]
+    private = [*secrets, message.to, message.subject, message.sender, *quotable]
     response = getattr(error, "response", None)
     if isinstance(error, AnymailAPIError) and response is not None:
         text = blot(_words(response), private)

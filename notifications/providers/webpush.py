@@ -42,6 +42,7 @@ HOSTS = (
 TTL = 86_400  # seconds a service keeps a message for a browser that is away
 SIGNED_FOR = 12 * 3600  # seconds; at most 24 hours (RFC 8292, 2)
 LONGEST = 1_500  # bytes of a text, before JSON escapes: services take 4096 in all (RFC 8291, 4)
+LONGEST_ANSWER = 4_000  # characters that are looked at
 RENEW = 600  # seconds before its end a signature is made anew
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -142,7 +143,7 @@ class WebPushSession(HttpSession[Push]):
     def read(self, answer: requests.Response, message: Push) -> Outcome:
         """What the service says (RFC 8030, 5 and 7.3)."""
         status = answer.status_code
-        text = self.clean(answer.text[:300] or answer.reason or "", message)
+        text = self.clean(answer.text[:LONGEST_ANSWER] or answer.reason or "", message)
         if status in (404, 410):  # the browser has unsubscribed
             return Outcome(Verdict.PERMANENT, code=str(status), text=text, suppress=True)
         if 200 <= status < 300:
