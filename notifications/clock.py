@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from redis.exceptions import RedisError
 
-from notifications import alerts, conf, inbox, outbox, receipts, rings, tasks
+from notifications import alerts, conf, health, inbox, outbox, receipts, rings, tallies, tasks
 from notifications.connections import quick_redis
 
 logger = logging.getLogger("notifications.clock")
@@ -48,11 +48,13 @@ def tick(queues: Sequence[str]) -> list[str]:
 def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     """Tick until `stopping()`; never raises for a lost database or Redis."""
     pause = period = float(conf.get("CLOCK"))
-    messenger = alerts.Messenger()
+    messenger, watch, counter = alerts.Messenger(), health.Watch(), tallies.Counter()
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
             tick(queues)
+            watch.step(queues)
+            counter.step()
             pause = period
         except (DatabaseError, RedisError, OSError) as error:
             logger.warning("the clock cannot tick: %s", type(error).__name__)

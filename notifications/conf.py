@@ -115,6 +115,12 @@ DEFAULTS: dict[str, Any] = {
     # A message that nobody knows the fate of, and that must not go out twice, waits this long for a
     # receipt; then it is a dead letter. None: for ever.
     "UNKNOWN_AFTER": "1d",
+    # When `health` has something to say of a queue: more than FAILED given up in a day, DLQ dead
+    # letters, WAITING due rows, or one that waits for longer than OLDEST. CLOCK: how long ago a
+    # worker's clock must have been seen.
+    "HEALTH": {"FAILED": 10, "DLQ": 10, "WAITING": 100, "OLDEST": "5m", "CLOCK": "30s"},
+    # What GET metrics/ asks for as a bearer token; empty: nobody may.
+    "METRICS_TOKEN": "",
     # Key of the hashes that suppressed addresses are kept as; empty: SECRET_KEY. With another key
     # they are not found: a former SECRET_KEY belongs into SECRET_KEY_FALLBACKS, or in here.
     "SUPPRESSION_KEY": "",

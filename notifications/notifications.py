@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from notifications import conf, receipts, retention, synchronising
+from notifications import conf, receipts, retention, synchronising, tallies
 from notifications.kinds import Kind
 from notifications.models import Notification, Priority
 from notifications.tasks import task
@@ -47,6 +47,7 @@ def tidy() -> dict[str, int]:
         "given_up": given_up,
         "rows": retention.remove(),
         "receipts": receipts.forget_unmatched(UNMATCHED_KEPT),
+        "tallies": tallies.forget_old(),
     }
 
 

@@ -44,7 +44,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
-from notifications import clock, conf, jobs, kinds, outbox, previews, rings
+from notifications import clock, conf, jobs, kinds, outbox, previews, rings, vitals
 from notifications.connections import NAMELESS
 from notifications.kinds import Kind
 from notifications.redaction import describe
@@ -82,6 +82,7 @@ class Guarded(Base):
         self._ordered_queues = self.queues[:]
         self.queue_class = popping(self.queue_class)
         self._clock = clock.ClockProcess()
+        self._vitals = vitals.VitalsProcess([queue.name for queue in self.queues])
         self._serving_ring = False
         self._beaten = 0.0
 
@@ -113,6 +114,7 @@ class Guarded(Base):
             self._ring_due()
         else:
             self._clock.start()
+            self._vitals.start()
         try:
             return bool(super().work(burst, *args, **kwargs))
         except StopRequested:  # while it was starting
@@ -120,6 +122,7 @@ class Guarded(Base):
             return False
         finally:
             self._clock.stop()
+            self._vitals.stop()
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Register with Redis, as soon as it answers."""

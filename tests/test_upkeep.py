@@ -162,7 +162,7 @@ def test_tidying_ends_the_unknown_and_removes_the_old() -> None:
     unknown = old(2, State.UNKNOWN)
     [task] = run(tidy)
     assert task.state == State.DONE, task.reason
-    assert task.result == {"given_up": 1, "rows": len(gone), "receipts": 0}
+    assert task.result == {"given_up": 1, "rows": len(gone), "receipts": 0, "tallies": 0}
     left = Notification.objects.order_by("pk").values_list("pk", flat=True)
     assert list(left) == [*(each.pk for each in kept), unknown.pk]
     unknown.refresh_from_db()

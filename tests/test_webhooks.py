@@ -151,7 +151,7 @@ def resend() -> Iterator[None]:
         ("bounced", {"reject_reason": "bounced"}, State.BOUNCED),
         ("bounced", {"reject_reason": "blocked", "mta_response": "421 x"}, State.DEAD),
         ("rejected", {"reject_reason": "invalid"}, State.BOUNCED),
-        ("rejected", {"reject_reason": "unsubscribed"}, State.DEAD),
+        ("rejected", {"reject_reason": "unsubscribed"}, State.SUPPRESSED),
         ("failed", {"description": "template"}, State.DEAD),
         ("inbound", {}, State.SENT),
         ("unknown", {}, State.SENT),

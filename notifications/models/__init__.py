@@ -10,6 +10,7 @@ from notifications.models.receipt import Receipt
 from notifications.models.registered_template import RegisteredTemplate
 from notifications.models.schedule import Schedule
 from notifications.models.stamp import Stamp
+from notifications.models.statistics import Heartbeat, Tally, Watermark
 from notifications.models.suppression import Suppression
 from notifications.models.task import Task
 from notifications.models.work import Priority, State, Work
@@ -18,6 +19,7 @@ __all__ = [
     "Alert",
     "Attempt",
     "DeadLetter",
+    "Heartbeat",
     "Hold",
     "Notification",
     "Priority",
@@ -28,6 +30,8 @@ __all__ = [
     "Stamp",
     "State",
     "Suppression",
+    "Tally",
     "Task",
+    "Watermark",
     "Work",
 ]

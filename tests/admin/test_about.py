@@ -43,7 +43,10 @@ def test_a_message_is_found_by_the_orders_number() -> None:
     ask(about=order)
     ask("eve@example.com", about=make_order(customer))
     client = staff("view_notification", "view_content", "orders.view_order", "view_deadletter")
-    for term in (order.number, order.number.lower(), str(order.pk)):
+    terms = [order.number, order.number.lower()]
+    if not Notification.objects.filter(pk=order.pk).exists():  # else it means that row as well
+        terms.append(str(order.pk))
+    for term in terms:
         content = text_of(client, list_of("notification"), q=term)
         assert BOB in content
         assert "eve@example.com" not in content

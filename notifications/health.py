@@ -1,0 +1,212 @@
+"""Is it well, and if not, what is wrong: in words, for a person at three in the morning.
+
+    healthy    nothing to say
+    degraded   messages still go out, but somebody should look
+    failing    messages do not go out
+
+Thresholds are NOTIFICATIONS["HEALTH"].
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from django.db import DatabaseError, connections, router
+from django.db.models.functions import Now
+from redis.exceptions import RedisError
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+
+from notifications import alerts, conf, holds, statistics
+from notifications.connections import quick_redis
+from notifications.models import Heartbeat, Hold, Notification
+from notifications.statistics import MOST, QueueStats
+
+logger = logging.getLogger("notifications.health")
+
+BEAT = 10.0  # seconds between two heartbeats of a clock
+LOOK = 60.0  # seconds between two looks of a clock at the whole
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is wrong."""
+
+    level: Level
+    key: str  # the same for the same trouble: "email failed"
+    text: str  # "email: 150 failed jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the whole is."""
+
+    reasons: Sequence[Reason] = ()
+    queues: Sequence[QueueStats] = ()
+
+    @property
+    def level(self) -> Level:
+        """The worst of the reasons."""
+        levels = {reason.level for reason in self.reasons}
+        if Level.FAILING in levels:
+            return Level.FAILING
+        return Level.DEGRADED if levels else Level.HEALTHY
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "status": str(self.level),
+            "reasons": [reason.text for reason in self.reasons],
+            "queues": [each.as_dict() for each in self.queues],
+        }
+
+
+def examine() -> Health:
+    """How it is now. Never raises; asks the database and Redis, each with a timeout."""
+    try:
+        if foreign := holds.current().everything:
+            return Health([Reason(Level.FAILING, "held", f"everything is held: {foreign}")])
+        queues = statistics.all_queue_stats()
+        reasons = [*_of_queues(queues), *_of_holds(), *_of_clocks(), *_of_workers(queues)]
+    except DatabaseError as error:
+        gone = f"the database does not answer: {type(error).__name__}"
+        return Health([Reason(Level.FAILING, "database", gone)])
+    return Health(reasons, queues)
+
+
+def is_ready() -> bool:
+    """Whether this process can serve: its own database answers. A backlog is no reason to take a
+    web server away from its load balancer."""
+    try:
+        with connections[router.db_for_read(Notification)].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    return True
+
+
+# -- what may be wrong --------------------------------------------------------------------------
+
+
+def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
+    limits = _limits()
+    oldest = conf.parse_duration(limits["OLDEST"]).total_seconds()
+    for each in queues:
+        if each.failed > limits["FAILED"]:
+            yield _degraded(each, "failed", f"{_say(each.failed)} failed jobs")
+        if each.dlq > limits["DLQ"]:
+            yield _degraded(each, "dlq", f"{_say(each.dlq)} dead letters wait for a person")
+        if each.paused:
+            yield _degraded(each, "paused", f"paused: {each.paused}")
+        elif each.waiting > limits["WAITING"]:
+            yield _degraded(each, "waiting", f"{_say(each.waiting)} waiting jobs")
+        if not each.paused and each.oldest is not None and each.oldest > oldest:
+            yield _degraded(each, "oldest", f"the oldest job waits for {each.oldest:.0f} s")
+
+
+def _of_holds() -> Iterator[Reason]:
+    found = Hold.objects.filter(lifted_at=None).exclude(scope=Hold.Scope.QUEUE)
+    for held in found.order_by("pk")[:50]:
+        what = f"{held.get_scope_display()} {held.name}".strip()
+        yield Reason(Level.DEGRADED, f"hold {held.scope} {held.name}", f"{what}: {held.reason}")
+
+
+def _of_clocks() -> Iterator[Reason]:
+    patience = conf.parse_duration(_limits()["CLOCK"])
+    if not Heartbeat.objects.filter(seen_at__gte=Now() - patience).exists():
+        text = (
+            f"no clock was seen for {patience.total_seconds():.0f} s: is a worker running? "
+            "(manage.py rqworker)"
+        )
+        yield Reason(Level.FAILING, "clock", text)
+
+
+def _of_workers(queues: Sequence[QueueStats]) -> Iterator[Reason]:
+    """A queue that nobody listens to. What waits there waits for ever."""
+    for each in queues:
+        try:
+            listening = _count_workers(each.queue)
+        except RedisError as error:
+            gone = f"Redis does not answer ({type(error).__name__}): messages go out late"
+            yield Reason(Level.DEGRADED, "redis", gone)
+            return
+        if not listening:
+            level = Level.FAILING if each.waiting else Level.DEGRADED
+            yield Reason(level, f"{each.queue} workers", f"{each.queue}: no worker listens to it")
+
+
+def _count_workers(queue: str) -> int:
+    redis = quick_redis(queue)
+    keys = redis.smembers(WORKERS_BY_QUEUE_KEY % queue)
+    return int(redis.exists(*keys)) if keys else 0  # that of a dead worker has expired
+
+
+def _degraded(stats: QueueStats, what: str, text: str) -> Reason:
+    return Reason(Level.DEGRADED, f"{stats.queue} {what}", f"{stats.queue}: {text}")
+
+
+def _say(count: int) -> str:
+    return f"{MOST} or more" if count >= MOST else str(count)
+
+
+def _limits() -> dict[str, Any]:
+    return {**conf.DEFAULTS["HEALTH"], **conf.get("HEALTH")}
+
+
+# -- the clock's part ---------------------------------------------------------------------------
+
+
+class Watch:
+    """What a clock does for health: it shows that it lives, and tells the administrators."""
+
+    def __init__(self) -> None:
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._beat = 0.0
+        self._look = time.monotonic() + LOOK  # after a start workers are still on their way
+
+    def step(self, queues: Sequence[str]) -> None:
+        """Do what it is time for. Raises what the database raises."""
+        now = time.monotonic()
+        if now >= self._beat:
+            self._beat = now + BEAT
+            beat(self._name, queues)
+        if now >= self._look:
+            self._look = now + LOOK
+            tell(examine())
+
+
+def beat(name: str, queues: Sequence[str]) -> None:
+    """Say that a clock lives."""
+    rows = Heartbeat.objects.using(router.db_for_write(Heartbeat))
+    if not rows.filter(name=name).update(seen_at=Now(), queues=list(queues)):
+        rows.bulk_create([Heartbeat(name=name, queues=list(queues))], ignore_conflicts=True)
+        rows.filter(seen_at__lt=Now() - timedelta(days=1)).delete()
+
+
+def tell(health: Health) -> None:
+    """Raise an alert for each reason; the same one at most once in an hour (ALERTS, EVERY)."""
+    for reason in health.reasons:
+        with suppress(DatabaseError):
+            alerts.alert(f"health: {reason.text}", reason.text, key=f"health {reason.key}"[:200])
+
+
+def clocks() -> list[tuple[str, list[str], datetime, datetime]]:
+    """Every clock of the last day: its name, queues, start, and when it was last seen."""
+    rows = Heartbeat.objects.order_by("-seen_at")
+    return list(rows.values_list("name", "queues", "started_at", "seen_at")[:100])

@@ -1,0 +1,70 @@
+"""Show how the queues and the events stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from notifications import statistics
+from notifications.management.base import OperationCommand
+from notifications.statistics import MOST
+
+QUEUE_FIELDS = ("waiting", "active", "delayed", "completed", "failed", "dlq")
+EVENT_FIELDS = ("waiting", "active", "completed", "failed")
+
+
+class Command(OperationCommand):
+    """Once, or every few seconds until Ctrl-C."""
+
+    help = "Shows each queue and each topic; completed and failed are those of the last day."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """--watch, --json."""
+        parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again")
+        parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Show."""
+        while True:
+            queues, events = statistics.all_queue_stats(), statistics.event_stats()
+            facts = {
+                "queues": [each.as_dict() for each in queues],
+                "events": [each.as_dict() for each in events],
+            }
+            rows = [
+                [each.queue, *(_say(getattr(each, field)) for field in QUEUE_FIELDS), each.paused]
+                for each in queues
+            ]
+            text = _table(["queue", *QUEUE_FIELDS, "paused"], rows)
+            if events:
+                rows = [
+                    [each.topic, *(_say(getattr(each, field)) for field in EVENT_FIELDS)]
+                    for each in events
+                ]
+                text += "\n\n" + _table(["topic", *EVENT_FIELDS], rows)
+            self.tell(facts, text, as_json=options["json"])
+            if not options["watch"]:
+                return
+            self.stdout.flush()
+            try:
+                time.sleep(options["watch"])
+            except KeyboardInterrupt:
+                return
+
+
+def _say(count: int) -> str:
+    return f"{MOST}+" if count >= MOST else str(count)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            each.ljust(width) if place == 0 else each.rjust(width)
+            for place, (each, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    )

@@ -1,0 +1,175 @@
+"""Counts of what happened, taken from big tables into small ones a few seconds later.
+
+The way of a message pays nothing for it: the clock walks up the primary keys of attempts, receipts
+and dead letters, and adds what is new to `Tally` rows. One clock at a time does so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import router, transaction
+from django.db.models import Count, F, QuerySet, Sum
+from django.db.models.functions import Coalesce, Now, TruncMinute
+
+from notifications.models import Attempt, DeadLetter, Receipt, Tally, Watermark
+
+STEP = 10.0  # seconds between two looks of one clock
+SETTLED = timedelta(seconds=10)  # older rows are all there: keys are given before a commit
+QUARTER = 15  # minutes
+BATCH = 5_000  # rows of one transaction
+BATCHES = 20  # of one look
+KEPT = timedelta(days=40)  # the longest chart shows 30
+
+Key = tuple[datetime, str, str, str, str]  # since, queue, name, provider, what
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One of the tables that are tallied."""
+
+    rows: Callable[[], QuerySet[Any]]
+    at: str  # the field that tells when it happened
+    queue: Any
+    name: Any
+    provider: Any
+    what: Any
+    milliseconds: Any
+
+
+_SOURCES = {
+    "attempt": _Source(
+        Attempt.objects.all,
+        at="created_at",
+        queue=Coalesce(F("notification__queue"), F("task__queue")),
+        name=Coalesce(F("notification__kind"), F("task__name")),
+        provider=F("provider"),
+        what=F("outcome"),
+        milliseconds=Sum("milliseconds"),
+    ),
+    "receipt": _Source(
+        lambda: Receipt.objects.filter(notification__isnull=False),
+        at="received_at",
+        queue=F("notification__queue"),
+        name=F("notification__kind"),
+        provider=F("provider"),
+        what=F("fate"),
+        milliseconds=None,
+    ),
+    "deadletter": _Source(
+        DeadLetter.objects.all,
+        at="created_at",
+        queue=F("queue"),
+        name=F("name"),
+        provider=None,
+        what=None,
+        milliseconds=None,
+    ),
+}
+
+
+class Counter:
+    """Counts now and then, for a clock."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def step(self) -> int:
+        """Count what is new if it is time to; how many rows. Raises what the database raises."""
+        now = time.monotonic()
+        if now < self._next:
+            return 0
+        self._next = now + STEP
+        return count_new()
+
+
+def count_new() -> int:
+    """Tally what is new; how many rows were counted."""
+    return sum(_count(table, source) for table, source in _SOURCES.items())
+
+
+def forget_old() -> int:
+    """Remove tallies that no chart shows; how many."""
+    return Tally.objects.filter(since__lt=Now() - KEPT).delete()[0]
+
+
+def _count(table: str, source: _Source) -> int:
+    counted = 0
+    for _ in range(BATCHES):
+        some = _count_batch(table, source)
+        counted += some
+        if some < BATCH:
+            break
+    return counted
+
+
+def _count_batch(table: str, source: _Source) -> int:
+    using = router.db_for_write(Tally)
+    marks = Watermark.objects.using(using)
+    rows = source.rows().using(using)
+    with transaction.atomic(using=using):
+        mark = marks.select_for_update(skip_locked=True).filter(table=table).first()
+        if mark is None:  # the first time; or another clock is at it
+            marks.bulk_create([Watermark(table=table)], ignore_conflicts=True)
+            return 0
+        new = rows.filter(pk__gt=mark.last_id, **{f"{source.at}__lt": Now() - SETTLED})
+        ids = list(new.order_by("pk").values_list("pk", flat=True)[:BATCH])
+        if not ids:
+            return 0
+        # Only what lies between: keys may come to light out of order, and are then counted later.
+        _add(_group(rows.filter(pk__gt=mark.last_id, pk__lte=ids[-1]), source), using)
+        marks.filter(table=table).update(last_id=ids[-1])
+    return len(ids)
+
+
+def _group(rows: QuerySet[Any], source: _Source) -> Iterable[tuple[Key, int, int]]:
+    texts = {
+        f"of_{part}": value
+        for part in ("queue", "name", "provider", "what")
+        if (value := getattr(source, part)) is not None
+    }
+    groups = (
+        rows.order_by()
+        .annotate(minute=TruncMinute(source.at), **texts)
+        .values("minute", *texts)
+        .annotate(number=Count("pk"), took=source.milliseconds or Sum(F("pk") * 0))
+    )
+    for group in groups:
+        minute = group["minute"]
+        since = minute.replace(minute=minute.minute // QUARTER * QUARTER)
+        key = (
+            since,
+            group["of_queue"] or "",
+            group["of_name"] or "",
+            group.get("of_provider") or "",
+            group.get("of_what") or "dead",
+        )
+        yield key, group["number"], group["took"] or 0
+
+
+def _add(groups: Iterable[tuple[Key, int, int]], using: str) -> None:
+    sums: dict[Key, tuple[int, int]] = {}
+    for key, number, took in groups:
+        before = sums.get(key, (0, 0))
+        sums[key] = before[0] + number, before[1] + took
+    tallies = Tally.objects.using(using)
+    fields = ("since", "queue", "name", "provider", "what")
+    # The watermark's lock keeps others out, so what is read here is still so when it is written.
+    known = {
+        tuple(getattr(each, field) for field in fields): each
+        for each in tallies.filter(since__in={key[0] for key in sums})
+    }
+    fresh = []
+    for key, (number, took) in sums.items():
+        row = known.get(key) or Tally(**dict(zip(fields, key, strict=True)))
+        row.count += number
+        row.milliseconds += took
+        if key not in known:
+            fresh.append(row)
+    changed = [known[key] for key in sums if key in known]
+    tallies.bulk_update(changed, ["count", "milliseconds"], batch_size=200)
+    tallies.bulk_create(fresh)

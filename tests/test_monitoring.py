@@ -1,0 +1,673 @@
+"""What the person on call sees: counts, health, metrics, and the commands that show them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.test import Client, override_settings
+from redis import Redis
+
+from notifications import (
+    health,
+    holds,
+    jobs,
+    metrics,
+    operations,
+    statistics,
+    tallies,
+    vitals,
+)
+from notifications.dispatch import notify
+from notifications.events import publish
+from notifications.health import Level
+from notifications.models import (
+    Alert,
+    Attempt,
+    DeadLetter,
+    Heartbeat,
+    Hold,
+    Notification,
+    Receipt,
+    State,
+    Tally,
+    Task,
+    Watermark,
+)
+from notifications.muting import muted
+from notifications.testing.guarded import find_free_port
+from orders.models import User
+from tests.scripted import ACCEPTED, REFUSED, Note, Script, scripted
+from tests.servers import RedisServer
+from tests.workers import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BOB = "bob@example.com"
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running
+
+
+def ask(to: str = BOB, count: int = 1, **options: Any) -> list[Notification]:
+    with transaction.atomic():
+        return notify(Note, to=[to] * count, **options)
+
+
+def die(script: Script, count: int = 1) -> None:
+    script.answer("dead@example.com", REFUSED)
+    ask("dead@example.com", count)
+    jobs.serve("note")
+
+
+def age_everything(seconds: int = 20) -> None:
+    """As if all of it had happened a little earlier."""
+    ago = Now() - timedelta(seconds=seconds)
+    for model, field in ((Attempt, "created_at"), (DeadLetter, "created_at"),
+                         (Receipt, "received_at")):  # fmt: skip
+        model._default_manager.update(**{field: ago})
+
+
+def count() -> None:
+    age_everything()
+    tallies.count_new()  # makes the watermarks where there are none
+    tallies.count_new()
+
+
+# -- tallies ------------------------------------------------------------------------------------
+
+
+def told() -> dict[tuple[str, str, str, str], int]:
+    return {
+        (each.queue, each.name, each.provider, each.what): each.count
+        for each in Tally.objects.all()
+    }
+
+
+def test_what_happened_is_counted_once_by_queue_kind_provider_and_outcome(script: Script) -> None:
+    ask(count=3)
+    jobs.serve("note")
+    die(script, 2)
+    row = Notification.objects.filter(to=BOB).first()
+    Receipt.objects.create(provider="first", key="1", fate="read", notification=row)
+    count()
+    expected = {
+        ("note", "test_note", "first", "accepted"): 3,
+        ("note", "test_note", "first", "permanent"): 2,
+        ("note", "test_note", "first", "read"): 1,
+        ("note", "test_note", "", "dead"): 2,
+    }
+    assert told() == expected
+    count()
+    assert told() == expected
+    ask()
+    jobs.serve("note")
+    count()
+    assert told()[("note", "test_note", "first", "accepted")] == 4
+    assert not Tally.objects.exclude(since__minute__in=(0, 15, 30, 45)).exists()
+
+
+def test_what_may_still_be_committed_is_left_for_later() -> None:
+    ask()
+    jobs.serve("note")
+    tallies.count_new()
+    tallies.count_new()
+    assert told() == {}
+
+
+def test_counts_outlive_the_rows_and_end_after_forty_days() -> None:
+    ask()
+    jobs.serve("note")
+    count()
+    Notification.objects.all().delete()
+    assert sum(told().values()) == 1
+    assert tallies.forget_old() == 0
+    Tally.objects.update(since=Now() - timedelta(days=41))
+    assert tallies.forget_old() == 1
+
+
+def test_many_rows_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "BATCH", 4)
+    ask(count=10)
+    jobs.serve("note")
+    count()
+    assert sum(told().values()) == 10
+    assert Watermark.objects.get(table="attempt").last_id == Attempt.objects.latest("pk").pk
+
+
+def test_a_clock_counts_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = tallies.Counter()
+    calls: list[int] = []
+    monkeypatch.setattr(tallies, "count_new", lambda: calls.append(1) or 7)
+    assert (counter.step(), counter.step()) == (7, 0)
+
+
+# -- statistics ---------------------------------------------------------------------------------
+
+
+def test_queue_stats(script: Script) -> None:
+    ask(count=2)
+    ask(delay=3600)
+    [flying] = ask()
+    Notification.objects.filter(pk=flying.pk).update(
+        token="00000000-0000-0000-0000-000000000001", due_at=Now() + timedelta(seconds=20)
+    )
+    Notification.objects.filter(due_at__lte=Now()).update(due_at=Now() - timedelta(seconds=90))
+    stats = statistics.queue_stats("note")
+    assert (stats.waiting, stats.active, stats.delayed, stats.dlq) == (2, 1, 1, 0)
+    assert stats.oldest is not None
+    assert 89 < stats.oldest < 95
+    assert stats.paused == ""
+    Notification.objects.all().delete()
+    ask(count=3)
+    jobs.serve("note")
+    die(script)
+    count()
+    operations.pause("note", reason="the printer burns")
+    stats = statistics.queue_stats("note")
+    assert (stats.completed, stats.failed, stats.dlq, stats.waiting) == (3, 1, 1, 0)
+    assert stats.paused == "the printer burns"
+    assert set(stats.as_dict()) >= {
+        "queue", "waiting", "active", "delayed", "completed", "failed", "dlq", "paused"
+    }  # fmt: skip
+
+
+def test_of_a_strange_queue_there_are_none() -> None:
+    with pytest.raises(LookupError, match="host"):
+        statistics.queue_stats("host")
+    assert "host" not in {each.queue for each in statistics.all_queue_stats()}
+
+
+def test_event_stats() -> None:
+    with transaction.atomic(), override_settings(RQ_QUEUES={}):
+        publish("order.placed", order_id=0)
+    by_topic = {each.topic: each for each in statistics.event_stats()}
+    assert by_topic["order.placed"].waiting == 1
+    assert by_topic["user.registered"].waiting == 0
+    jobs.serve("default")
+    count()
+    by_topic = {each.topic: each for each in statistics.event_stats()}
+    assert (by_topic["order.placed"].waiting, by_topic["order.placed"].completed) == (0, 1)
+    assert by_topic["order.placed"].as_dict()["topic"] == "order.placed"
+
+
+def test_happened_tells_each_quarter_of_an_hour() -> None:
+    ask(count=2)
+    jobs.serve("note")
+    count()
+    [one] = statistics.happened(timedelta(hours=1), queue="note")
+    assert (one["queue"], one["what"], one["count"]) == ("note", "accepted", 2)
+    assert statistics.happened(timedelta(hours=1), what="dead") == []
+
+
+# -- health -------------------------------------------------------------------------------------
+
+
+def texts() -> list[str]:
+    return [reason.text for reason in health.examine().reasons]
+
+
+@pytest.fixture
+def staffed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock and workers, as far as health can see."""
+    health.beat("here:1", ["note"])
+    monkeypatch.setattr(health, "_count_workers", lambda queue: 1)
+
+
+@pytest.mark.usefixtures("staffed")
+def test_when_all_is_well_there_is_nothing_to_say() -> None:
+    found = health.examine()
+    assert (found.level, list(found.reasons)) == (Level.HEALTHY, [])
+    assert found.as_dict()["status"] == "healthy"
+
+
+@pytest.mark.usefixtures("staffed")
+def test_too_many_failed_and_waiting_are_told_in_words(script: Script) -> None:
+    die(script, 11)
+    count()
+    assert texts() == ["note: 11 failed jobs", "note: 11 dead letters wait for a person"]
+    DeadLetter.objects.all().delete()
+    Tally.objects.all().delete()
+    ask(count=101)
+    assert texts() == ["note: 101 waiting jobs"]
+    Notification.objects.filter(state=State.PENDING).update(due_at=Now() - timedelta(seconds=301))
+    assert re.fullmatch(r"note: the oldest job waits for 30\d s", texts()[1])
+    assert health.examine().level is Level.DEGRADED
+
+
+@pytest.mark.usefixtures("staffed")
+def test_thresholds_are_settings(settings: Any) -> None:
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"WAITING": 1}}
+    ask(count=2)
+    assert texts() == ["note: 2 waiting jobs"]
+
+
+@pytest.mark.usefixtures("staffed")
+def test_a_pause_and_a_provider_that_is_left_alone_are_told() -> None:
+    operations.pause("note", reason="the printer burns")
+    Hold.objects.create(scope="provider", name="first", cause="provider", reason="401 wrong key")
+    holds.forget()
+    ask(count=101)  # what waits under a pause is no news
+    assert texts() == ["note: paused: the printer burns", "provider first: 401 wrong key"]
+
+
+def test_without_clock_and_workers_it_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_count_workers", lambda queue: 0)
+    ask()
+    found = health.examine()
+    assert found.level is Level.FAILING
+    assert any("no clock was seen for 30 s" in text for text in texts())
+    assert "note: no worker listens to it" in texts()
+
+
+def test_a_clock_that_was_not_seen_lately_is_none() -> None:
+    health.beat("here:1", ["note"])
+    assert not any("no clock" in text for text in texts())
+    Heartbeat.objects.update(seen_at=Now() - timedelta(seconds=31))
+    assert any("no clock" in text for text in texts())
+    health.beat("here:1", ["note"])
+    assert not any("no clock" in text for text in texts())
+    Heartbeat.objects.update(seen_at=Now() - timedelta(days=2))
+    health.beat("here:2", ["note"])
+    assert [name for name, *_rest in health.clocks()] == ["here:2"]
+
+
+def test_workers_are_those_whose_keys_live(redis: Redis, settings: Any) -> None:
+    settings.RQ_QUEUES = {"note": {"URL": os.environ["REDIS_URL"]}}
+    redis.sadd("rq:workers:note", "rq:worker:alive", "rq:worker:dead")
+    assert health._count_workers("note") == 0
+    redis.set("rq:worker:alive", "1")
+    assert health._count_workers("note") == 1
+    redis.delete("rq:workers:note")
+    assert health._count_workers("note") == 0
+
+
+def test_a_lost_redis_is_told(redis_server: RedisServer) -> None:
+    health.beat("here:1", ["note"])
+    redis_server.stop()
+    assert any("Redis does not answer" in text for text in texts())
+
+
+def test_a_copied_database_is_failing(settings: Any) -> None:
+    holds.stamp()
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "ENVIRONMENT": "another"}
+    holds.forget()
+    found = health.examine()
+    assert found.level is Level.FAILING
+    assert "everything is held" in found.reasons[0].text
+
+
+def test_a_lost_database_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import OperationalError
+
+    def fail() -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(holds, "current", fail)
+    found = health.examine()
+    assert [reason.text for reason in found.reasons] == [
+        "the database does not answer: OperationalError"
+    ]
+    monkeypatch.setattr(connection, "cursor", fail)
+    assert not health.is_ready()
+
+
+def test_the_administrators_are_told_once_an_hour(script: Script) -> None:
+    reason = health.Reason(Level.DEGRADED, "note failed", "note: 150 failed jobs")
+    for _ in range(3):
+        health.tell(health.Health([reason]))
+    row = Alert.objects.get()
+    assert (row.key, row.subject) == ("health note failed", "health: note: 150 failed jobs")
+
+
+def test_a_clock_beats_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = health.Watch()
+    looks: list[int] = []
+    monkeypatch.setattr(health, "examine", lambda: looks.append(1) or health.Health())
+    watch.step(["note"])
+    assert Heartbeat.objects.get().queues == ["note"]
+    assert not looks
+    watch._look = 0.0
+    watch.step(["note"])
+    watch.step(["note"])
+    assert len(looks) == 1
+
+
+# -- over HTTP ----------------------------------------------------------------------------------
+
+
+def viewer(*, is_superuser: bool) -> Client:
+    client = Client()
+    with muted():
+        user = User.objects.create_user("v", is_staff=True, is_superuser=is_superuser)
+    client.force_login(user)
+    return client
+
+
+def test_live_and_ready_are_for_everybody(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/notifications/health/live/").json() == {"status": "live"}
+    assert client.get("/notifications/health/ready/").json() == {"status": "ready"}
+    assert client.post("/notifications/health/live/").status_code == 405
+    monkeypatch.setattr(health, "is_ready", lambda: False)
+    assert client.get("/notifications/health/ready/").status_code == 503
+
+
+@pytest.mark.usefixtures("staffed")
+def test_reasons_are_for_staff(client: Client) -> None:
+    operations.pause("note", reason="the printer burns")
+    assert client.get("/notifications/health/").json() == {"status": "degraded"}
+    assert viewer(is_superuser=True).get("/notifications/health/").json()["reasons"] == [
+        "note: paused: the printer burns"
+    ]
+    User.objects.all().delete()
+    assert viewer(is_superuser=False).get("/notifications/health/").json() == {"status": "degraded"}
+
+
+def test_a_failing_whole_is_503(client: Client) -> None:
+    assert client.get("/notifications/health/").status_code == 503
+
+
+@pytest.mark.parametrize("given", ["", "Bearer wrong", "Bearer ", "Basic right"])
+@pytest.mark.parametrize("token", ["", "right"])
+def test_metrics_ask_for_the_token(client: Client, settings: Any, given: str, token: str) -> None:
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "METRICS_TOKEN": token}
+    answer = client.get("/notifications/metrics/", headers={"Authorization": given})
+    assert answer.status_code == 401
+
+
+def test_metrics_tell_depth_outcomes_and_health(
+    client: Client, settings: Any, script: Script
+) -> None:
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "METRICS_TOKEN": "right"}
+    die(script)
+    ask(count=2)
+    jobs.serve("note")
+    count()
+    ask(count=3)
+    answer = client.get("/notifications/metrics/", headers={"Authorization": "Bearer right"})
+    assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
+    text = answer.content.decode()
+    assert 'notifications_waiting{queue="note"} 3\n' in text
+    assert 'notifications_dlq{queue="note"} 1\n' in text
+    assert (
+        'notifications_outcomes_total{queue="note",kind="test_note",provider="first",'
+        'outcome="accepted"} 2\n'
+    ) in text
+    assert 'notifications_health{status="failing"} 1\n' in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+\{(\w+=\"[^\"]*\",?)*\} [\d.e+]+", line), line
+    kinds = re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)
+    assert len(kinds) == len(set(kinds))
+
+
+def test_labels_are_escaped() -> None:
+    assert metrics._escape('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
+
+
+# -- commands -----------------------------------------------------------------------------------
+
+
+def run(*words: str) -> str:
+    out = io.StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def test_stats_are_shown_and_told_as_json(script: Script) -> None:
+    ask(count=2)
+    text = run("notifications_stats")
+    assert re.search(
+        r"^queue +waiting +active +delayed +completed +failed +dlq +paused$", text, re.MULTILINE
+    )
+    assert re.search(r"^note +2 +0 +0 +0 +0 +0$", text, re.MULTILINE)
+    assert re.search(r"^order.placed +0 +0 +0 +0$", text, re.MULTILINE)
+    facts = json.loads(run("notifications_stats", "--json"))
+    assert {each["queue"]: each["waiting"] for each in facts["queues"]}["note"] == 2
+
+
+def test_stats_are_shown_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from notifications.management.commands import notifications_stats
+
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(notifications_stats.time, "sleep", wait)
+    assert run("notifications_stats", "--watch", "30").count("queue ") == 3
+    assert waits == [30.0] * 3
+
+
+@pytest.mark.usefixtures("staffed")
+def test_the_health_command_and_its_exit_code() -> None:
+    assert run("notifications_health").strip() == "healthy"
+    operations.pause("note")
+    assert json.loads(run("notifications_health", "--json"))["status"] == "degraded"
+    with pytest.raises(CommandError) as raised:
+        run("notifications_health", "--strict")
+    assert raised.value.returncode == 1
+    Heartbeat.objects.all().delete()
+    with pytest.raises(CommandError, match="failing"):
+        run("notifications_health")
+
+
+def test_dead_letters_are_listed_one_by_one_and_by_group(script: Script) -> None:
+    assert "There are no dead letters." in run("notifications_dead")
+    die(script, 3)
+    assert run("notifications_dead").count("test_note") == 3
+    [line] = run("notifications_dead", "--groups").splitlines()
+    fingerprint = DeadLetter.objects.first().fingerprint
+    assert line.startswith(f"{fingerprint}       3  test_note")
+    [group] = json.loads(run("notifications_dead", "--groups", "--json"))["results"]
+    assert group["count"] == 3
+    assert len(json.loads(run("notifications_dead", "--json", "--limit", "2"))["results"]) == 2
+
+
+def test_filters_choose_dead_letters(script: Script) -> None:
+    die(script, 2)
+    letter = DeadLetter.objects.order_by("pk").first()
+    code = letter.code or letter.error
+
+    def found(*words: str) -> int:
+        return len(json.loads(run("notifications_dead", "--json", *words))["results"])
+
+    assert found("--queue", "note", "--kind", "test_note", "--error", code) == 2
+    assert found("--queue", "default") == found("--error", "none") == found("--kind", "x") == 0
+    assert found("--group", letter.fingerprint, "--since", "1h") == 2
+    DeadLetter.objects.filter(pk=letter.pk).update(created_at=Now() - timedelta(hours=2))
+    assert found("--since", "1h") == 1
+    with pytest.raises(CommandError):
+        found("--since", "soon")
+    with pytest.raises(CommandError):
+        found("--queue", "pigeons")
+
+
+def test_chosen_dead_letters_are_retried(script: Script) -> None:
+    die(script, 3)
+    script.answer("dead@example.com", ACCEPTED)
+    first, second, third = DeadLetter.objects.order_by("pk").values_list("pk", flat=True)
+    facts = json.loads(run("notifications_retry", str(first), "--json", "--dry-run"))
+    assert facts == {"matched": 1, "retried": 0, "dry_run": True}
+    assert "1 retried." in run("notifications_retry", str(first))
+    words = ("--all", "--limit", "1", "--rate", "100/s", "--no-input")
+    assert "1 retried." in run("notifications_retry", *words)
+    assert list(DeadLetter.objects.values_list("pk", flat=True)) == [third]
+    jobs.serve("note")
+    assert Notification.objects.filter(state=State.SENT).count() == 2
+    assert second
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "Name dead letters"),
+        (["1", "--all"], "Name dead letters"),
+        (["999999"], "No such dead letter"),
+        (["--all", "--limit", "0"], "--limit"),
+        (["--all", "--rate", "fast"], "no rate"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(CommandError, match=said) as raised:
+        run("notifications_retry", *words)
+    assert raised.value.returncode == 2
+
+
+def test_all_dead_letters_are_not_touched_without_a_yes(script: Script) -> None:
+    die(script)
+    for command in ("notifications_retry", "notifications_discard"):
+        with pytest.raises(CommandError, match="no terminal"):
+            run(command, "--all")
+    assert DeadLetter.objects.count() == 1
+    assert "1 would be discarded." in run("notifications_discard", "--all", "--dry-run")
+    assert "1 discarded." in run("notifications_discard", "--all", "--no-input")
+    assert not DeadLetter.objects.exists()
+    assert Notification.objects.get().state == State.DEAD
+
+
+def test_a_kind_is_previewed(settings: Any) -> None:
+    settings.NOTIFICATIONS = {"CHANNELS": {"email": {}, "in_app": {}, "sms": {}}}
+    text = run("notifications_preview", "order_confirmation")
+    assert text.startswith("Subject: We have your order 7K2M-Q9XA\n\n")
+    assert "<html" in run("notifications_preview", "order_confirmation", "--html")
+    german = run("notifications_preview", "order_confirmation", "--channel", "in_app",
+                 "--language", "de")  # fmt: skip
+    assert german.startswith("Wir haben Ihre Bestellung")
+    assert "Leaf & Kettle" in run("notifications_preview", "payment_receipt", "--channel", "sms")
+    with pytest.raises(CommandError, match="no such"):
+        run("notifications_preview", "no such")
+    with pytest.raises(CommandError, match="cannot be made"):
+        run("notifications_preview", "welcome", "--channel", "sms")
+
+
+# -- a worker's own -----------------------------------------------------------------------------
+
+
+def ask_vitals(port: int) -> tuple[int, list[str]]:
+    """Status and reasons; 0 if nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            return answer.status, json.load(answer)["reasons"]
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["reasons"]
+    except OSError:
+        return 0, []
+
+
+def test_a_worker_tells_its_health_until_a_moment_after_its_death(
+    redis: Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    port = find_free_port()
+    environment = {
+        **os.environ, "WORKER_HEALTH_CHECK_PORT": str(port),
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+    }  # fmt: skip
+    with (tmp_path / "log").open("w") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "manage.py", "rqworker"],
+            cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: ask_vitals(port) == (200, []), seconds=30)
+        redis_server.stop()
+        wait_until(lambda: ask_vitals(port)[0] == 503, seconds=20)
+        assert "Redis does not answer" in ask_vitals(port)[1][0]
+        redis_server.start()
+        wait_until(lambda: ask_vitals(port) == (200, []), seconds=20)
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: ask_vitals(port) == (503, ["the worker is dead"]), seconds=20)
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+
+
+def test_a_worker_that_is_stopped_takes_its_server_along(redis: Redis, tmp_path: Path) -> None:
+    port = find_free_port()
+    environment = {**os.environ, "WORKER_HEALTH_CHECK_PORT": str(port),
+                   "DJANGO_SETTINGS_MODULE": "config.settings"}  # fmt: skip
+    worker = subprocess.Popen(
+        [sys.executable, "manage.py", "rqworker"], cwd=ROOT, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: ask_vitals(port)[0] == 200, seconds=30)
+        worker.terminate()
+        worker.wait(20)
+        assert ask_vitals(port)[0] == 0
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+
+
+def test_vitals_tell_what_is_wrong(
+    redis: Redis, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RQ_QUEUES = {"default": {"URL": os.environ["REDIS_URL"]}}
+    seen = vitals.Vitals(os.getppid(), ["default"])
+    monkeypatch.setattr(vitals.connections, "close_all", lambda: None)
+    seen.look()
+    assert seen.reasons() == []
+    monkeypatch.setattr(health, "is_ready", lambda: False)
+    seen.look()
+    assert seen.reasons() == ["the database does not answer"]
+    seen._looked -= 60
+    assert seen.reasons() == ["Redis or the database hangs"]
+    assert vitals.Vitals(1_000_000, ["default"]).reasons() == ["the worker is dead"]
+
+
+def test_vitals_end_a_moment_after_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vitals, "LINGER", 0.2)
+    began = time.monotonic()
+    vitals.Vitals(1_000_000, ["default"]).watch()
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_a_server_of_vitals_answers_and_minds_a_taken_port(redis: Redis) -> None:
+    port = find_free_port()
+    server = vitals.serve(vitals.Vitals(os.getppid(), ["default"]), port)
+    assert ask_vitals(port) == (200, [])
+    server.shutdown()
+    server.server_close()
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            vitals.serve(vitals.Vitals(os.getppid(), []), taken.getsockname()[1])
+
+
+@pytest.mark.parametrize("port", ["", "http", "0", "70000"])
+def test_without_a_port_there_is_no_server(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_HEALTH_CHECK_PORT", port)
+    process = vitals.VitalsProcess(["default"])
+    process.start()
+    assert process.pid == 0
+    process.stop()
+
+
+def test_tasks_have_statistics_too() -> None:
+    Task.objects.create(name="x", queue="default")
+    assert statistics.queue_stats("default").waiting == 1
