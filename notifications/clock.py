@@ -18,7 +18,18 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from redis.exceptions import RedisError
 
-from notifications import alerts, conf, health, inbox, outbox, receipts, rings, tallies, tasks
+from notifications import (
+    alerts,
+    conf,
+    health,
+    hostjobs,
+    inbox,
+    outbox,
+    receipts,
+    rings,
+    tallies,
+    tasks,
+)
 from notifications.connections import quick_redis
 
 logger = logging.getLogger("notifications.clock")
@@ -48,13 +59,15 @@ def tick(queues: Sequence[str]) -> list[str]:
 def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     """Tick until `stopping()`; never raises for a lost database or Redis."""
     pause = period = float(conf.get("CLOCK"))
-    messenger, watch, counter = alerts.Messenger(), health.Watch(), tallies.Counter()
+    messenger, watch = alerts.Messenger(), health.Watch()
+    counter, finder = tallies.Counter(), hostjobs.Finder()
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
             tick(queues)
             watch.step(queues)
             counter.step()
+            finder.step()
             pause = period
         except (DatabaseError, RedisError, OSError) as error:
             logger.warning("the clock cannot tick: %s", type(error).__name__)

@@ -18,9 +18,9 @@ DOORS = {
 }  # fmt: skip
 FLOW = {
     "alerts", "chain", "clock", "composition", "delivery", "dispatch", "events", "fallback",
-    "fates", "health", "holds", "inbox", "judgement", "metrics", "notifications", "operations",
-    "outbox", "previews", "rates", "receipts", "recipients", "retention", "rings", "senders",
-    "sent_messages", "service", "sieve", "statistics", "subscribing", "suppressions",
+    "fates", "health", "holds", "hostjobs", "inbox", "judgement", "metrics", "notifications",
+    "operations", "outbox", "previews", "rates", "receipts", "recipients", "retention", "rings",
+    "senders", "sent_messages", "service", "sieve", "statistics", "subscribing", "suppressions",
     "synchronising", "tallies", "tasks",
 }  # fmt: skip
 WORDS = {
