@@ -1,0 +1,262 @@
+"""Providers that hang, hang up, drip, refuse and come back, with real sockets between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from notifications.dispatch import send_email
+from notifications.models import Alert, Attempt, DeadLetter, Hold, Notification, State
+from notifications.testing.guarded import find_free_port
+from notifications.testing.sendgrid_server import Answer, SendGridServer
+from notifications.testing.smtp_server import Rule, SmtpServer
+from notifications.testing.twilio_server import Answer as TwilioAnswer
+from notifications.testing.whatsapp_server import Answer as WhatsAppAnswer
+from tests.carriers import (
+    KINDS,
+    Once,
+    Server,
+    arrivals,
+    ask,
+    calls,
+    carried_by,
+    let_time_pass,
+    outcomes,
+    serve,
+    states,
+    twilio_server,
+    whatsapp_server,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TIMEOUT = 0.5  # seconds a call may take in these tests
+LATE = 1.0  # seconds that noticing, settling and saying goodbye may take on top
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpServer]:
+    with SmtpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sendgrid() -> Iterator[SendGridServer]:
+    with SendGridServer() as server:
+        yield server
+
+
+# -- it takes the message, and does not say so --------------------------------------------------
+
+
+def breaking(service: str, then: Any, *, accept: bool) -> tuple[str, Server]:
+    """A channel and its server, which breaks the first two calls after it had the message."""
+    match service:
+        case "smtp" | "django":
+            rule = Rule("CONTENT", then=then, accept=accept, times=2)
+            return "email", SmtpServer(rules=[rule])
+        case "sendgrid":
+            return "email", SendGridServer(answers=[Answer(then=then, accept=accept, times=2)])
+        case "whatsapp":
+            answer = WhatsAppAnswer(then=then, accept=accept, times=2)
+            return "whatsapp", whatsapp_server(answers=[answer])
+        case _:
+            twilio_answer = TwilioAnswer(then=then, accept=accept, times=2)
+            return "sms", twilio_server(answers=[twilio_answer])
+
+
+@pytest.mark.parametrize("accept", [True, False], ids=["taken", "not taken"])
+@pytest.mark.parametrize("then", ["hang", "drip", "close", "reset"])
+@pytest.mark.parametrize("service", ["smtp", "django", "sendgrid", "whatsapp", "twilio"])
+def test_what_a_provider_may_have_goes_again_or_waits_as_its_kind_says(
+    service: str, then: str, accept: bool
+) -> None:
+    channel, server = breaking(service, then, accept=accept)
+    with server, carried_by(server, django_smtp=service == "django", timeout=TIMEOUT):
+        often, once = (ask(channel, kind=kind)[0] for kind in KINDS)
+        began = time.monotonic()
+        serve(channel)
+        took = time.monotonic() - began
+        serve(channel, times=2)
+    often.refresh_from_db()
+    once.refresh_from_db()
+    assert (often.state, once.state) == (State.SENT, State.UNKNOWN)
+    assert (often.attempts, once.attempts) == (2, 1)
+    assert [verdict for verdict, _code in outcomes(often)] == ["unknown", "accepted"]
+    assert [verdict for verdict, _code in outcomes(once)] == ["unknown"]
+    # At least once may be twice; at most once never is.
+    expected = {str(often.pk): 2, str(once.pk): 1} if accept else {str(often.pk): 1}
+    assert arrivals([server]) == expected
+    assert took < TIMEOUT + LATE
+    assert not Hold.objects.exists()
+
+
+@pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT"])
+@pytest.mark.parametrize("then", ["hang", "drip", "close", "reset"])
+def test_what_breaks_before_the_content_goes_to_the_next_provider_once(
+    smtp: SmtpServer, sendgrid: SendGridServer, stage: Any, then: Any
+) -> None:
+    smtp.rules.append(Rule(stage, then=then))
+    with carried_by(smtp, sendgrid, timeout=TIMEOUT):
+        [row] = ask(kind=Once)
+        serve()
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.SENT, 1)
+    assert arrivals([smtp, sendgrid]) == {str(row.pk): 1}
+
+
+# -- an outage ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_service_in_trouble_is_followed_by_the_next_one(
+    smtp: SmtpServer, sendgrid: SendGridServer, status: int
+) -> None:
+    sendgrid.answers.append(Answer(status))
+    with carried_by(sendgrid, smtp):
+        ask(count=12)
+        serve()
+        assert (states(), sum(smtp.deliveries.values())) == ({State.SENT}, 12)
+        tried = len(sendgrid.requests)
+        assert 1 <= tried <= 12
+        ask(count=5)
+        serve()
+        assert len(sendgrid.requests) == tried  # left alone
+        sendgrid.answers.clear()
+        let_time_pass(6)
+        ask(count=5)
+        serve()
+        assert len(sendgrid.accepted) >= 1
+    assert states() == {State.SENT}
+    assert Hold.objects.get().lifted_at is not None
+    assert set(arrivals([smtp, sendgrid]).values()) == {1}
+
+
+def test_an_hour_without_anybody_kills_nothing(smtp: SmtpServer) -> None:
+    nobody = find_free_port()
+    smtp.stop()
+    with carried_by(nobody, smtp):
+        ask(count=30)
+        for minute in range(60):
+            serve()
+            let_time_pass(61)
+            if minute == 9:  # by then both breakers are open for as long as they ever are
+                tried = Attempt.objects.count()
+        assert states() == {State.PENDING}
+        assert not DeadLetter.objects.exists()
+        assert max(Notification.objects.values_list("attempts", flat=True)) <= 2
+        assert Attempt.objects.count() - tried <= 2 * 50  # a probe of each a minute
+        told = Alert.objects.values_list("subject", flat=True)
+        assert sorted(told) == sorted(
+            f"email: {name} is held" for name in (f"smtp-{nobody}", f"smtp-{smtp.port}")
+        )
+        smtp.start()
+        for _minute in range(3):  # the message of the last vain probe made way for a minute
+            serve()
+            let_time_pass(61)
+    assert states() == {State.SENT}
+    assert set(smtp.deliveries.values()) == {1}
+
+
+@pytest.mark.parametrize("service", ["whatsapp", "twilio"])
+def test_an_outage_of_the_only_provider_burns_nothing(service: str) -> None:
+    down = {"whatsapp": WhatsAppAnswer(status=503), "twilio": TwilioAnswer(status=429)}[service]
+    channel = {"whatsapp": "whatsapp", "twilio": "sms"}[service]
+    server = whatsapp_server() if service == "whatsapp" else twilio_server()
+    with server, carried_by(server):
+        server.answers.append(down)  # type: ignore[arg-type]
+        rows = ask(channel, 10)
+        for _minute in range(20):
+            serve(channel)
+            let_time_pass(61)
+        assert states() == {State.PENDING}
+        assert max(Notification.objects.values_list("attempts", flat=True)) <= 2
+        server.answers.clear()
+        for _minute in range(2):
+            let_time_pass(61)
+            serve(channel)
+    assert states() == {State.SENT}
+    assert arrivals([server]) == {str(row.pk): 1 for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("service", "headers", "least", "most"),
+    [
+        ("sendgrid", {"X-RateLimit-Reset": "now + 90"}, 85, 91),
+        ("sendgrid", {"Retry-After": "40"}, 38, 41),
+        ("whatsapp", {"Retry-After": "50"}, 48, 51),
+        ("twilio", {"Retry-After": "20"}, 18, 21),
+    ],
+)
+def test_a_service_that_asks_to_wait_is_left_alone_by_the_whole_channel(
+    service: str, headers: dict[str, str], least: float, most: float
+) -> None:
+    headers = {
+        name: str(int(time.time()) + 90) if value == "now + 90" else value
+        for name, value in headers.items()
+    }
+    server: Server
+    match service:
+        case "sendgrid":
+            channel = "email"
+            server = SendGridServer(answers=[Answer(429, headers=headers, times=1)])
+        case "whatsapp":
+            answer = WhatsAppAnswer(code=80007, headers=headers, times=1)
+            channel, server = "whatsapp", whatsapp_server(answers=[answer])
+        case _:
+            channel = "sms"
+            server = twilio_server(answers=[TwilioAnswer(code=20429, headers=headers, times=1)])
+    with server, carried_by(server):
+        [row] = ask(channel)
+        serve(channel)
+        others = ask(channel, 4)[1:]
+        serve(channel, times=2)
+        row.refresh_from_db()
+        assert (row.state, row.attempts, len(server.requests)) == (State.PENDING, 0, 1)
+        held = Hold.objects.get()
+        assert held.until is not None
+        assert held.cause == "asked"
+        assert least < (held.until - held.created_at).total_seconds() < most
+        let_time_pass(most + 1)
+        serve(channel, times=2)
+    assert states() == {State.SENT}
+    assert len(others) == 3
+    assert not Alert.objects.exists()
+
+
+def test_a_wrong_key_is_told_and_the_next_provider_carries_on(
+    smtp: SmtpServer, sendgrid: SendGridServer
+) -> None:
+    with carried_by(sendgrid, smtp):
+        sendgrid.api_key = "SG.another"
+        ask(count=10)
+        serve(times=2)
+    assert sum(smtp.deliveries.values()) == 10
+    told = Alert.objects.get()
+    assert (told.subject, told.channel) == ("email: sendgrid is held", "email")
+    assert "401" in told.text
+    assert "SG." not in told.text
+    assert Hold.objects.get().cause == "provider"
+
+
+def test_a_message_that_its_provider_cannot_bear_holds_up_no_other(
+    sendgrid: SendGridServer,
+) -> None:
+    sendgrid.answers.append(Answer(500, "internal error", match="poison@example.com"))
+    with carried_by(sendgrid):
+        with transaction.atomic():
+            [poison] = send_email(to="poison@example.com", subject="Hello", text="Hello")
+        serve(times=3)
+        assert Hold.objects.get().cause == "outage"
+        ask(count=3)
+        for _ in range(5):
+            let_time_pass(6)
+            serve()
+        poison.refresh_from_db()
+        assert Notification.objects.exclude(pk=poison.pk).filter(state=State.SENT).count() == 3
+        assert calls("sendgrid") >= 6
+    assert poison.state in (State.PENDING, State.DEAD)
