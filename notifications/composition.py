@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router
 
 from notifications.channels.base import Channel
 from notifications.errors import AddressGone
@@ -55,7 +55,8 @@ class Composition:
 
 
 def compose(batch: Sequence[Notification], channel: Channel) -> Composition:
-    """The messages of `batch`. Raises OperationalError and InterfaceError of a lost database."""
+    """The messages of `batch`. Raises OperationalError and InterfaceError, if the database that
+    the rows are in is away; where it is there, the query that failed is its row's own trouble."""
     done = Composition()
     by_kind: dict[str, list[Notification]] = {}
     for row in batch:
@@ -66,6 +67,8 @@ def compose(batch: Sequence[Notification], channel: Channel) -> Composition:
             try:
                 done.composed.append(Composed(row, channel.compose(row, kind, context)))
             except Exception as error:
+                if _is_lost_database(error):
+                    raise
                 done.refuse(row, error)
     return done
 
@@ -78,10 +81,21 @@ def _contexts(
         return [(row, row.context) for row in rows]
     try:
         return list(zip(rows, prepare(kind, rows), strict=True))
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as error:
+        if _is_lost_database(error):
+            raise
         if len(rows) == 1:
             done.refuse(rows[0], error)
             return []
         return [pair for row in rows for pair in _contexts(kind, [row], done)]
+
+
+def _is_lost_database(error: Exception) -> bool:
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    connection = connections[router.db_for_write(Notification)]
+    try:
+        connection.ensure_connection()
+        return not connection.is_usable()
+    except DatabaseError:
+        return True

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,11 +24,12 @@ from django.db import InterfaceError, OperationalError, connections, router
 from notifications import conf, holds, outbox, rates, rings, suppressions
 from notifications.chain import Chain
 from notifications.composition import Composed, compose
-from notifications.judgement import judge, record
+from notifications.judgement import judge, make_storable, record
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Hold, Notification, State
 from notifications.outbox import Settlement
 from notifications.providers.base import Provider
+from notifications.redaction import describe
 from notifications.senders import Call, Result, Senders
 from notifications.sieve import sift
 from notifications.suppressions import Unwanted
@@ -118,7 +120,7 @@ class Delivery:
 
     def take(self, result: Result) -> None:
         """Judge one outcome of a provider call."""
-        call, outcome = result.call, result.outcome
+        call, outcome = result.call, make_storable(result.outcome)
         row = call.row
         self.handed += 1
         self._attempts.append(
@@ -266,15 +268,22 @@ class Delivery:
         )
         if not (outcomes_due or starts_due or (self._attempts and not self._flying)):
             return
-        with outbox.transaction_of(Notification):
-            if self._settlements or self._attempts:
-                outbox.settle(self._settlements, self._attempts)
-                suppressions.add(self._unwanted)
-            if news := self._chain.has_news:
-                self._chain.settle()
-            if self._troubled:
-                outbox.settle([self._judge(call, outcome) for call, outcome in self._troubled])
-            ours = {row.pk for row in outbox.start([each.row for each in nexts])}
+        try:
+            with outbox.transaction_of(Notification):
+                if self._settlements or self._attempts:
+                    outbox.settle(self._settlements, self._attempts)
+                    suppressions.add(self._unwanted)
+                if news := self._chain.has_news:
+                    self._chain.settle()
+                if self._troubled:
+                    outbox.settle([self._judge(call, outcome) for call, outcome in self._troubled])
+                ours = {row.pk for row in outbox.start([each.row for each in nexts])}
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:  # such as a foreign key to a row that was deleted meanwhile
+            logger.warning("%s: settling one by one: %s", self.channel.queue, type(error).__name__)
+            self._settle_singly()
+            return
         self._settlements, self._attempts, self._unwanted = [], [], []
         if self._troubled:
             self._troubled, self.dry = [], False
@@ -284,6 +293,31 @@ class Delivery:
             if composed.row.pk in ours:
                 self._send(composed)
             self._composed.popleft()
+
+    def _settle_singly(self) -> None:
+        """Settle each outcome on its own; one that cannot be written takes no other along."""
+        self._settlements += [self._judge(call, outcome) for call, outcome in self._troubled]
+        self._troubled, self.dry = [], False
+        while self._settlements or self._attempts:
+            row = next(
+                chain(
+                    (each.row.pk for each in self._settlements),
+                    (each.notification_id for each in self._attempts),
+                )
+            )
+            try:
+                outbox.settle(
+                    [each for each in self._settlements if each.row.pk == row],
+                    [each for each in self._attempts if each.notification_id == row],
+                )
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception as error:
+                logger.error(
+                    "notification %s: what came of it cannot be kept: %s", row, describe(error)
+                )
+            self._settlements = [each for each in self._settlements if each.row.pk != row]
+            self._attempts = [each for each in self._attempts if each.notification_id != row]
 
     def _judge(self, call: Call, outcome: Outcome) -> Settlement:
         """What follows trouble, now that it is known whether any provider is left."""

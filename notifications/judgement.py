@@ -11,6 +11,7 @@ from notifications.kinds import Kind, get_kind
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Notification, State
 from notifications.outbox import DeadLetterDraft, Settlement
+from notifications.redaction import storable
 from notifications.retries import Again, GiveUp, Wait, decide
 
 
@@ -69,6 +70,19 @@ def record(
         message_id=outcome.message_id[:200],
         theirs=is_trouble(outcome),
         milliseconds=milliseconds,
+    )
+
+
+def make_storable(outcome: Outcome) -> Outcome:
+    """The outcome as every database can keep it, whatever a provider made of it."""
+    return replace(
+        outcome,
+        code=storable(outcome.code),
+        text=storable(outcome.text),
+        message_id=storable(outcome.message_id),
+        holds=storable(outcome.holds),
+        error=storable(outcome.error),
+        traceback=storable(outcome.traceback),
     )
 
 

@@ -19,10 +19,18 @@ _PATTERNS = (
 
 def scrub(text: str, *, limit: int = 300) -> str:
     """`text` on one line, at most `limit` characters, without addresses, numbers and tokens."""
-    line = " ".join(text.split())
+    line = storable(" ".join(text.split()))
     for pattern, stand_in in _PATTERNS:
         line = pattern.sub(stand_in, line)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def storable(text: str) -> str:
+    """`text` with question marks for what does not print: no database stores half a surrogate
+    pair, and PostgreSQL no NUL, both of which may come with a provider's JSON."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
 
 
 def mask(address: str) -> str:

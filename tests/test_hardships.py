@@ -1,0 +1,201 @@
+"""What must not take its neighbours along: answers that no database stores, rows that vanish in
+flight, queries that fail, servers that drip before they greet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from django.db import (
+    IntegrityError,
+    OperationalError,
+    close_old_connections,
+    connections,
+    transaction,
+)
+
+from notifications import jobs, outbox
+from notifications.dispatch import notify
+from notifications.kinds import Kind
+from notifications.message import Outcome, Verdict
+from notifications.models import Attempt, DeadLetter, Notification, State
+from notifications.tasks import task
+from notifications.testing.sendgrid_server import Answer, SendGridServer
+from notifications.testing.whatsapp_server import Answer as WhatsAppAnswer
+from tests.carriers import arrivals, ask, carried_by, serve, whatsapp_server
+from tests.scripted import ACCEPTED, THEIRS, Note, NoteChannel, Script, scripted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running
+
+
+def note(to: str = "ann@example.com", kind: type[Kind] = Note, **options: Any) -> Notification:
+    with transaction.atomic():
+        return notify(kind, to=to, **options)[0]
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+ODD = "no \x00 database \ud800 stores\x1b this"
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_an_answer_that_no_database_stores_is_stored_without_its_odd_characters(
+    script: Script, verdict: Verdict
+) -> None:
+    odd = Outcome(
+        verdict, code="5\x00", text=ODD, message_id="<\x00\ud800>", error=ODD, traceback=ODD
+    )
+    script.answer("ann@example.com", odd)
+    note()
+    neighbours = [note(f"u{n}@example.com") for n in range(5)]
+    jobs.serve("note")
+    attempt = Attempt.objects.filter(outcome=verdict).exclude(code="250").get()
+    assert attempt.text == "no ? database ? stores? this"
+    assert (attempt.code, attempt.message_id) == ("5?", "<??>")
+    sent = Notification.objects.filter(pk__in=[row.pk for row in neighbours], state=State.SENT)
+    if verdict is not Verdict.HOLD:
+        assert sent.count() == 5
+    assert max(script.rows().count(row.pk) for row in neighbours) <= 1
+
+
+def test_an_api_that_answers_odd_characters_takes_no_neighbour_along() -> None:
+    with SendGridServer() as sendgrid, whatsapp_server() as whatsapp:
+        sendgrid.answers = [Answer(400, ODD, match="person0@")]
+        whatsapp.answers = [WhatsAppAnswer(code=131026, details=ODD, match="0100")]
+        with carried_by(sendgrid, whatsapp):
+            mails, texts = ask(count=6), ask("whatsapp", 6)
+            serve("email")
+            serve("whatsapp")
+    for first, *others in (mails, texts):
+        first.refresh_from_db()
+        assert first.state == State.DEAD
+        assert arrivals([sendgrid, whatsapp]).keys() >= {str(row.pk) for row in others}
+    assert set(arrivals([sendgrid, whatsapp]).values()) == {1}
+    assert Notification.objects.filter(state=State.SENT).count() == 10
+
+
+@task
+def whine() -> None:
+    raise ValueError(ODD)
+
+
+def test_a_task_may_fail_with_odd_characters(script: Script) -> None:
+    with transaction.atomic():
+        row = whine.enqueue()
+    jobs.serve("default")
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.DEAD, 4)
+    assert row.reason == "ValueError: no ? database ? stores? this (attempt 4 of 4)"
+
+
+# -- rows -------------------------------------------------------------------------------------
+
+
+def test_a_row_that_is_deleted_while_it_is_sent_takes_no_neighbour_along(script: Script) -> None:
+    rows = [note(f"u{n}@example.com") for n in range(6)]
+    gone = threading.Event()
+
+    def slow() -> Outcome:
+        assert gone.wait(5)
+        return ACCEPTED
+
+    for n in range(6):
+        script.answer(f"u{n}@example.com", slow)
+    worker = threading.Thread(target=jobs.serve, args=("note",))
+    worker.start()
+    while script.at_once < 5:
+        time.sleep(0.005)
+    Notification.objects.filter(pk=rows[2].pk).delete()
+    gone.set()
+    worker.join(15)
+    assert list(Notification.objects.values_list("state", flat=True)) == [State.SENT] * 5
+    assert Attempt.objects.count() == 5
+
+
+def test_trouble_with_a_row_that_is_gone_takes_no_neighbour_along(script: Script) -> None:
+    rows = [note(f"u{n}@example.com") for n in range(4)]
+
+    def vanish() -> Outcome:
+        close_old_connections()
+        Notification.objects.filter(pk=rows[0].pk).delete()
+        connections.close_all()
+        return THEIRS
+
+    script.answer("u0@example.com", vanish)
+    script.answer("u1@example.com", THEIRS, ACCEPTED)
+    jobs.serve("note")
+    assert set(Notification.objects.values_list("state", flat=True)) == {State.SENT}
+    assert script.rows().count(rows[1].pk) == 2
+    assert {script.rows().count(row.pk) for row in (rows[0], *rows[2:])} == {1}
+
+
+def test_a_lost_database_is_waited_for_also_while_settling_one_by_one(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [note(f"u{n}@example.com") for n in range(3)]
+    real, failures = outbox.settle, [IntegrityError("gone"), OperationalError("away")]
+
+    def settle(settlements: Any, attempts: Any = ()) -> int:
+        if failures and attempts:
+            raise failures.pop(0)
+        return real(settlements, attempts)
+
+    monkeypatch.setattr(outbox, "settle", settle)
+    jobs.serve("note")
+    assert not failures
+    assert list(Notification.objects.values_list("state", flat=True)) == [State.SENT] * 3
+    assert (sorted(script.rows()), Attempt.objects.count()) == ([row.pk for row in rows], 3)
+
+
+# -- queries ----------------------------------------------------------------------------------
+
+
+class Broken(Kind):
+    """Its query fails for ever, as one without its table or beyond its time does."""
+
+    name = "test_broken_query"
+    channels = ("note",)
+
+    @classmethod
+    def prepare(cls, batch: Sequence[Notification]) -> list[dict[str, Any]]:
+        raise OperationalError("canceling statement due to statement timeout")
+
+
+def test_a_kind_whose_query_fails_for_ever_holds_up_no_other(script: Script) -> None:
+    broken = note("broken@example.com", kind=Broken)
+    others = [note(f"u{n}@example.com") for n in range(3)]
+    for _ in range(4):
+        jobs.serve("note")
+    broken.refresh_from_db()
+    assert (broken.state, broken.attempts) == (State.DEAD, 4)
+    assert DeadLetter.objects.get().error == "OperationalError"
+    assert script.rows() == [row.pk for row in others]
+
+
+def test_a_database_that_is_away_while_composing_costs_no_attempt(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = note()
+    real, lost = NoteChannel.compose, [True]
+
+    def compose(self: NoteChannel, row: Notification, kind: Any, context: Any) -> Any:
+        if lost:
+            lost.clear()
+            monkeypatch.setattr(type(connections["default"]), "is_usable", lambda self: False)
+            raise OperationalError("server closed the connection unexpectedly")
+        monkeypatch.undo()
+        return real(self, row, kind, context)
+
+    monkeypatch.setattr(NoteChannel, "compose", compose)
+    jobs.serve("note")
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.SENT, 1)
