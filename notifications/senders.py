@@ -110,11 +110,11 @@ class _Lane:
         self._senders = senders
         self._lock = threading.Lock()
         self._calls: list[Call] = []  # taken and not reported, oldest first
-        self._since = 0.0  # monotonic start of the oldest call's time
+        self._kept: Call | None = None  # it waits for a session to be connected
+        self._since = 0.0  # monotonic start of the oldest call's time, connecting included
         self._abandoned = False
         self._session: Session[Any] | None = None
         self._closed = False
-        self._kept: Call | None = None  # taken before there was a session
         # A daemon: a provider that hangs must not keep the process from ending.
         self.thread = threading.Thread(
             target=self._run, name=f"lane-{senders.provider.name}", daemon=True
@@ -126,7 +126,14 @@ class _Lane:
     # -- what the session calls (providers.base.Lane) ---------------------------------------
 
     def take(self, *, wait: bool = True) -> Any | None:
-        call, self._kept = self._kept or self._next(wait=wait), None
+        with self._lock:
+            if self._abandoned:
+                raise LaneClosed
+            call, self._kept = self._kept, None
+            if call is not None:
+                self._calls.append(call)
+                return call.message
+        call = self._next(wait=wait)
         if call is None:
             self._closed = wait
             return None
@@ -167,12 +174,13 @@ class _Lane:
 
     def overdue(self, timeout: float) -> bool:
         with self._lock:
-            return bool(self._calls) and time.monotonic() - self._since > timeout
+            waiting = bool(self._calls) or self._kept is not None
+            return waiting and time.monotonic() - self._since > timeout
 
     def abandon(self) -> None:
         with self._lock:
             self._abandoned = True
-            calls, self._calls = self._calls, []
+            calls = self._take_all()
         if self._session is not None:
             self._session.abort()
         timeout = self._senders.provider.timeout
@@ -191,9 +199,11 @@ class _Lane:
     def _run(self) -> None:
         while True:
             if self._kept is None:
-                self._kept = self._next(wait=True)
-            if self._kept is None:
-                return
+                call = self._next(wait=True)
+                if call is None:
+                    return
+                with self._lock:
+                    self._kept, self._since = call, time.monotonic()
             try:
                 self._session = self._senders.provider.connect()
                 self._session.work(self)
@@ -231,9 +241,7 @@ class _Lane:
         with self._lock:
             if self._abandoned:
                 return
-            calls, self._calls = self._calls, []
-            if self._kept is not None:
-                calls, self._kept = [*calls, self._kept], None
+            calls = self._take_all()
         for place, call in enumerate(calls):
             if place > 0 and not call.begun:
                 self._senders.inbox.put(call)
@@ -251,6 +259,12 @@ class _Lane:
         except Exception as worse:
             logger.exception("provider %s could not judge an error", self._senders.provider.name)
             return Outcome(Verdict.UNKNOWN, text=describe(worse), error=type(error).__qualname__)
+
+    def _take_all(self) -> list[Call]:
+        """The calls that nothing has come of yet. To be called with the lock."""
+        calls = self._calls if self._kept is None else [*self._calls, self._kept]
+        self._calls, self._kept = [], None
+        return calls
 
     def _find(self, message: Any) -> Call:
         return next(call for call in self._calls if call.message is message)

@@ -260,3 +260,18 @@ def test_a_message_that_its_provider_cannot_bear_holds_up_no_other(
         assert Notification.objects.exclude(pk=poison.pk).filter(state=State.SENT).count() == 3
         assert calls("sendgrid") >= 6
     assert poison.state in (State.PENDING, State.DEAD)
+
+
+def test_a_server_that_drips_before_it_greets_has_the_time_of_one_call(
+    smtp: SmtpServer, sendgrid: SendGridServer
+) -> None:
+    smtp.rules.append(Rule("CONNECT", then="drip"))
+    with carried_by(smtp, sendgrid, django_smtp=True, timeout=TIMEOUT):
+        [row] = ask(kind=Once)
+        began = time.monotonic()
+        serve()
+        took = time.monotonic() - began
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.SENT, 1)
+    assert arrivals([smtp, sendgrid]) == {str(row.pk): 1}
+    assert took < TIMEOUT + LATE + 1.0  # its thread is left behind, after a second's patience

@@ -239,3 +239,24 @@ def test_a_provider_has_a_plain_way_to_send() -> None:
     assert hall.collect(1)["a"].message_id == "a"
     assert Provider("x", timeout=1, options={}).judge(ValueError()).verdict is Verdict.UNKNOWN
     assert Provider("x", timeout=1, options={}).check() == []
+
+
+def test_a_provider_that_never_connects_has_the_time_of_one_call() -> None:
+    connecting = threading.Event()
+
+    class Endless(Odd):
+        def connect(self) -> Session[str]:
+            if not connecting.is_set():
+                connecting.set()
+                time.sleep(1.5)
+            return super().connect()
+
+    provider = Endless(plainly, timeout=0.2)
+    hall = Hall(provider)
+    began = time.monotonic()
+    hall.submit("a", "b")
+    outcomes = hall.collect(2)
+    assert time.monotonic() - began < 1.0
+    late = outcomes["a"]
+    assert (late.verdict, late.code, late.theirs) == (Verdict.LATER, "deadline", True)
+    assert outcomes["b"].accepted
