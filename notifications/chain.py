@@ -22,7 +22,6 @@ from notifications.providers.base import Provider
 
 logger = logging.getLogger("notifications.chain")
 
-RECENT = 100  # attempts looked through for those of one provider
 PROBE = 5.0  # seconds on top of a call's own, until another worker may probe
 LONG_OUTAGE = 3  # vain probes, half a minute, until the administrators are told
 TEMPLATE = 3600.0  # seconds a template waits, unless the provider says how long
@@ -118,7 +117,7 @@ class Chain:
                 holds.reopen(name, reason=_say(outcome), cause=_cause(outcome), seconds=seconds)
                 if probes == LONG_OUTAGE or _cause(outcome) == Hold.Cause.PROVIDER:
                     self._tell(name, outcome)
-            elif breaker.is_certain(outcome) or breaker.trips(_recent(name), policy):
+            elif breaker.is_certain(outcome) or _trips(name, policy):
                 seconds = breaker.open_seconds(outcome, probes=0, policy=policy)
                 holds.trip(name, reason=_say(outcome), cause=_cause(outcome), seconds=seconds)
                 if _cause(outcome) == Hold.Cause.PROVIDER:
@@ -172,11 +171,11 @@ class Chain:
         )
 
 
-def _recent(provider: str) -> list[bool]:
-    """Whether the last attempts at `provider` were trouble, newest first."""
-    rows = Attempt.objects.using(router.db_for_write(Notification)).order_by("-id")
-    newest = rows.values_list("provider", "theirs")[:RECENT]
-    return [theirs for name, theirs in newest if name == provider]
+def _trips(provider: str, policy: breaker.BreakerPolicy) -> bool:
+    """Whether the last attempts at `provider`, those of this transaction included, open it."""
+    rows = Attempt.objects.using(router.db_for_write(Notification)).filter(provider=provider)
+    newest = rows.order_by("-id").values_list("theirs", flat=True)
+    return breaker.trips(newest[: policy.failures], policy)
 
 
 def _cause(outcome: Outcome) -> Hold.Cause:

@@ -87,6 +87,11 @@ class Delivery:
         return self.handed / max(0.01, time.monotonic() - self._began)
 
     @property
+    def _late(self) -> bool:
+        """Whether less lease is left than one call may take: nothing starts then."""
+        return time.monotonic() + self.channel.timeout + 1.0 > self._lease_end
+
+    @property
     def busy(self) -> bool:
         """Whether rows are claimed, under way or not settled."""
         return bool(
@@ -136,7 +141,7 @@ class Delivery:
             "notification %s: %s by %s: %s %s",
             row.pk, outcome.verdict, call.provider.name, outcome.code, outcome.text,
         )  # fmt: skip
-        following = self._chain.following(call.provider)
+        following = None if self._late else self._chain.following(call.provider)
         if outcome.theirs and outcome.verdict is not Verdict.UNKNOWN and following is not None:
             self._submit(Composed(row, call.message), following)
         elif trouble:
@@ -247,8 +252,7 @@ class Delivery:
     def _flush(self) -> None:
         """Settle outcomes and start the next rows, in one transaction."""
         now = time.monotonic()
-        # Nothing starts with less lease left than one call may take.
-        if (self._composed or self._flying) and now + self.channel.timeout + 1.0 > self._lease_end:
+        if (self._composed or self._flying) and self._late:
             self._give_back()
             for senders in self._senders.values():
                 for call in senders.recall():
@@ -325,9 +329,9 @@ class Delivery:
         return judge(call.row, outcome, held=self._chain.down, pause=pause)
 
     def _send(self, composed: Composed) -> None:
-        provider = self._chain.first()
+        provider = None if self._late else self._chain.first()
         self._flying[composed.row.pk] = composed.row
-        if provider is None:  # held since it was claimed
+        if provider is None:  # held since it was claimed, or the database was slow to start it
             self._land(Settlement(composed.row, State.PENDING, False, after=0.0))
             return
         self._submit(composed, provider)
@@ -345,7 +349,7 @@ class Delivery:
         for senders in self._senders.values():
             if not self._chain.is_closed(senders.provider):
                 continue
-            following = self._chain.following(senders.provider)
+            following = None if self._late else self._chain.following(senders.provider)
             for call in senders.recall():
                 if following is None:
                     self._land(Settlement(call.row, State.PENDING, False, after=0.0))

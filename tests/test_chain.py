@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -381,3 +381,50 @@ def test_a_setting_that_makes_no_sense_is_refused(script: Script) -> None:
         pytest.raises(Exception, match=r"NOTIFICATIONS\['BREAKER'\]: FAILURES"),
     ):
         conf.breaker_policy()
+
+
+def test_a_busy_channel_does_not_hide_the_troubles_of_another() -> None:
+    with scripted(_RETRY={"RETRIES": 3, "BASE": 1.0, "JITTER": 0.0}) as script:
+        script.answer("ann@example.com", THEIRS)
+        row = ask()
+        for _ in range(3):
+            serve()
+            busy = [
+                Attempt(notification=row, number=1, provider="another", outcome="accepted")
+                for _ in range(150)
+            ]
+            Attempt.objects.bulk_create(busy)
+            let_time_pass(4.5)
+    row.refresh_from_db()
+    assert (row.state, row.attempts, len(script.sent)) == (State.PENDING, 2, 3)
+    assert hold().name == "first"
+
+
+def test_what_is_late_already_is_not_given_to_the_next_provider() -> None:
+    """Its lease would run out meanwhile, and another worker would send it too."""
+
+    def slowly() -> Outcome:
+        time.sleep(0.9)
+        return THEIRS
+
+    with scripted(PROVIDERS=["first", "second"], TIMEOUT=1.0, _LEASE=2.5) as script:
+        script.answer("first:ann@example.com", slowly, THEIRS)
+        row = ask()
+        serve()
+        attempts = Attempt.objects.order_by("id").values_list("provider", "number")
+        row.refresh_from_db()
+        assert row.state == State.SENT
+        assert list(attempts) == [("first", 1), ("first", 2), ("second", 2)]
+
+
+@pytest.mark.postgres_only
+def test_the_last_attempts_of_a_provider_are_found_by_an_index(script: Script) -> None:
+    row = ask()
+    Attempt.objects.bulk_create(
+        Attempt(notification=row, number=1, provider="busy", outcome="accepted")
+        for n in range(5000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_attempt")
+    newest = Attempt.objects.filter(provider="rare").order_by("-id").values_list("theirs")[:3]
+    assert "ntf_attempt_provider" in newest.explain()

@@ -47,6 +47,12 @@ class Attempt(models.Model):
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
         indexes = [
+            # For the breaker: the last ones of a provider, however busy the others are.
+            models.Index(
+                fields=["provider", "id"],
+                name="ntf_attempt_provider",
+                condition=~models.Q(provider=""),
+            ),
             models.Index(
                 fields=["task"], name="ntf_attempt_task", condition=models.Q(task__isnull=False)
             ),
