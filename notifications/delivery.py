@@ -173,6 +173,10 @@ class Delivery:
         if waiting > FLUSH_ROWS or self._suspects:
             return
         limit = self._appetite() - waiting
+        if self.channel.rate is not None:
+            # Rows that wait here with their tokens would be a burst after a pause of the provider.
+            most = max(self.channel.concurrency, rates.at_once(self.channel.rate))
+            limit = min(limit, most - waiting - len(self._flying))
         if self._chain.down:  # a probe, and nothing beside it
             limit = 0 if self.busy else 1
         if limit <= 0:

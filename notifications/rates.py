@@ -26,6 +26,10 @@ logger = logging.getLogger("notifications.rates")
 
 Store: TypeAlias = RedisStateStore | InMemoryStateStore
 
+PARTS = 10  # of a token: so much finer a burst can be told
+# What a burst at the start is ahead, this makes up for: over half a minute the limit is kept, too.
+SLOWER = 1.01
+
 _GCRA = GCRA()
 
 
@@ -45,7 +49,9 @@ def take(queue: str, rate: Rate | None, wanted: int, *, shared: bool = True) -> 
     """
     if rate is None:
         return Grant(wanted)
-    policy = [Policy(rate.limit, rate.seconds * 1000, burst=_burst(rate))]
+    policy = [
+        Policy(rate.limit * PARTS, int(rate.seconds * 1000 * SLOWER), burst=_burst_parts(rate))
+    ]
     try:
         if shared:
             seconds, micros = quick_redis(queue).time()
@@ -55,7 +61,7 @@ def take(queue: str, rate: Rate | None, wanted: int, *, shared: bool = True) -> 
             now = time.monotonic_ns() // 1_000_000
             store = _local_store(queue)
         free = policy[0].burst - _GCRA.consumed(policy, _state(store, policy), now)
-        tokens = max(1, min(wanted, free))
+        tokens = max(1, min(wanted, free // PARTS))
         decision = _check(store, policy, now, tokens)
         if not decision.allowed and tokens > 1:  # another worker was quicker
             tokens, decision = 1, _check(store, policy, now, 1)
@@ -67,23 +73,30 @@ def take(queue: str, rate: Rate | None, wanted: int, *, shared: bool = True) -> 
     return Grant(0, wait=(decision.retry_after_ms or 100) / 1000)
 
 
+def at_once(rate: Rate) -> int:
+    """Messages that may go out together, however many tokens were saved: a tenth of a second's."""
+    return max(1, rate.limit // rate.seconds // 10)
+
+
 def _state(store: Store, policy: list[Policy]) -> State:
     state: State = store.read(_GCRA, policy)  # type: ignore[no-untyped-call]
     return state
 
 
 def _check(store: Store, policy: list[Policy], now: int, tokens: int) -> Decision:
-    decision: Decision = store.check(_GCRA, policy, now, tokens)  # type: ignore[no-untyped-call]
+    parts = tokens * PARTS
+    decision: Decision = store.check(_GCRA, policy, now, parts)  # type: ignore[no-untyped-call]
     return decision
 
 
-def _burst(rate: Rate) -> int:
-    """Tokens that may be spent at once: a tenth of a second's worth.
+def _burst_parts(rate: Rate) -> int:
+    """Parts of tokens that may be spent at once: a tenth of a second's worth.
 
-    Two at least: a worker that comes a little late for a token then makes up for it, and within
-    any second there is still only one more than the limit.
+    One and a half tokens at least. A worker that comes a little late for a token then makes up for
+    it, and yet within any second there is only one more than the limit, also for the provider,
+    which some messages reach sooner after their token than others.
     """
-    return max(2, rate.limit // rate.seconds // 10)
+    return max(3 * PARTS // 2, PARTS * at_once(rate))
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from redis import Redis
 
 from notifications import jobs, rings, service
 from notifications.dispatch import notify
+from notifications.message import Outcome
 from notifications.models import Notification, State, Task
 from notifications.service import Service
 from notifications.tasks import task
@@ -137,3 +138,22 @@ def test_a_job_function_never_raises(script: Script, monkeypatch: pytest.MonkeyP
         jobs.deliver("note", None)
     jobs.deliver("note", 10**9)
     jobs.deliver("no such channel", None)
+
+
+def test_after_a_pause_of_the_provider_the_rate_still_holds(redis: Redis) -> None:
+    with scripted(RATE="10/s", CONCURRENCY=5) as script:
+        ask(40)
+        began = time.monotonic()
+        times: list[float] = []
+
+        def slow_at_first() -> Outcome:
+            times.append(time.monotonic())
+            time.sleep(max(0.0, began + 1.5 - time.monotonic()))
+            return ACCEPTED
+
+        for n in range(40):
+            script.answer(f"u{n}@example.com", slow_at_first)
+        Service(["note"], shared_rate=False).run(2.7)
+    busiest = max(sum(0 <= each - start < 1.0 for each in times) for start in times)
+    assert busiest <= 11
+    assert len(times) >= 14
