@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 _PATTERNS = (
     # Addresses, also as they stand in provider answers: <a@b.c>, "a@b.c".
-    (re.compile(r"[^\s<>\"'(),;:=\[\]]+@[^\s<>\"'(),;:\[\]]+"), "<address>"),
+    (re.compile(r"<?[^\s<>\"'(),;:=\[\]]+@[^\s<>\"'(),;:\[\]]+>?"), "<address>"),
     (re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*"), r"\1?<query>"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 <secret>"),
     (re.compile(r"\+?\d(?:[\s().-]?\d){8,14}(?!\d)"), "<number>"),

@@ -117,7 +117,7 @@ def test_what_is_kept_names_nobody(world: World) -> None:
     row.refresh_from_db()
     kept = [*Receipt.objects.values().get().values(), *Suppression.objects.values().get().values()]
     assert not [value for value in [*kept, row.reason] if ANN in str(value)]
-    assert row.reason == "5.1.1 550 5.1.1 <<address>>: user unknown"
+    assert row.reason == "5.1.1 550 5.1.1 <address>: user unknown"
 
 
 def test_a_batch_may_hold_what_is_not_ours(world: World) -> None:

@@ -26,6 +26,7 @@ from notifications.providers.smtp_replies import (
     judge_connection,
     judge_reply,
     network_code,
+    redact,
 )
 from notifications.redaction import describe
 
@@ -177,7 +178,7 @@ class Conversation:
                 outcome = replace(outcome, message_id=body.message.message_id)
             self._lane.report(body.message, outcome)
         if reply.code == CLOSING:
-            raise Broken("421", reply.text)
+            raise Broken("421", redact(reply.text))
 
     def _announce(self, envelope: _Envelope) -> None:
         """The answers to RSET, MAIL, RCPT and DATA; without pipelining, the commands too."""
@@ -208,7 +209,7 @@ class Conversation:
 
     def _check(self, reply: Reply) -> Reply:
         if reply.code == CLOSING:
-            raise Broken("421", reply.text)
+            raise Broken("421", redact(reply.text))
         return reply
 
     def _give_up(self, lost: Broken) -> None:
