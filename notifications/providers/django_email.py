@@ -310,6 +310,10 @@ def _accepted(mail: EmailMultiAlternatives, message: Email) -> Outcome:
     status = getattr(mail, "anymail_status", None)
     given = getattr(status, "message_id", None)
     response = getattr(status, "esp_response", None)
+    if isinstance(response, requests.Response) and response.content.lstrip().startswith(b"<"):
+        # A page: somebody else answers at the service's address.
+        text = "not an answer of the API"
+        return Outcome(Verdict.UNKNOWN, code=str(response.status_code), text=text, theirs=True)
     return Outcome(
         Verdict.ACCEPTED,
         code=str(getattr(response, "status_code", "")),
