@@ -91,7 +91,11 @@ def provider_for(server: Server | int, *, django_smtp: bool = False) -> tuple[st
 
 @contextmanager
 def carried_by(
-    *servers: Server | int, django_smtp: bool = False, timeout: float = 1.0, **changes: Any
+    *servers: Server | int,
+    django_smtp: bool = False,
+    timeout: float = 1.0,
+    rate: str = "",
+    **changes: Any,
 ) -> Iterator[None]:
     """Settings whose channels have these servers as their providers, first choice first."""
     chains: dict[str, list[str]] = {}
@@ -106,7 +110,7 @@ def carried_by(
         "RECIPIENTS": "*",
         "FROM_EMAIL": "shop@example.com",
         "CHANNELS": {
-            channel: {"PROVIDERS": names, "RATE": "", "CONCURRENCY": 2, "TIMEOUT": timeout}
+            channel: {"PROVIDERS": names, "RATE": rate, "CONCURRENCY": 2, "TIMEOUT": timeout}
             for channel, names in chains.items()
         },
         "PROVIDERS": providers,

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from notifications.dispatch import send_email
 from notifications.models import Alert, Attempt, DeadLetter, Hold, Notification, State
+from notifications.service import Service
 from notifications.testing.guarded import find_free_port
 from notifications.testing.sendgrid_server import Answer, SendGridServer
 from notifications.testing.smtp_server import Rule, SmtpServer
@@ -275,3 +276,25 @@ def test_a_server_that_drips_before_it_greets_has_the_time_of_one_call(
     assert (row.state, row.attempts) == (State.SENT, 1)
     assert arrivals([smtp, sendgrid]) == {str(row.pk): 1}
     assert took < TIMEOUT + LATE + 1.0  # its thread is left behind, after a second's patience
+
+
+def test_what_an_outage_leaves_behind_goes_out_within_the_rate(smtp: SmtpServer) -> None:
+    compressed = {"FAILURES": 3, "BASE": 0.05, "LONGEST": 0.2, "PATIENCE": 60.0}
+    smtp.stop()
+    with carried_by(smtp, BREAKER=compressed, rate="20/s"):
+        rows = ask(count=40)
+        until = time.monotonic() + 8.0
+        while not Alert.objects.exists() and time.monotonic() < until:
+            Service(["email"], shared_rate=False).run(0.2)
+        assert states() == {State.PENDING}
+        assert max(Notification.objects.values_list("attempts", flat=True)) <= 2
+        assert Alert.objects.count() == 1
+        smtp.start()
+        until = time.monotonic() + 8.0
+        while states() != {State.SENT} and time.monotonic() < until:
+            Service(["email"], shared_rate=False).run(0.5)
+    times = [each.at for each in smtp.messages]
+    assert arrivals([smtp]) == {str(row.pk): 1 for row in rows}
+    assert max(sum(0 <= each - start < 1.0 for each in times) for start in times) <= 22
+    assert times[-1] - times[0] < 4.0
+    assert Hold.objects.get().lifted_at is not None
