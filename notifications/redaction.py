@@ -50,6 +50,36 @@ def blot(text: str, private: Iterable[str], *, limit: int = 300) -> str:
     return scrub(text, limit=limit)
 
 
+def unquote(text: str, said: Iterable[str]) -> str:
+    """`text` without what it quotes of what was `said`: three words in a row, and single ones that
+    look like a code or a number. Filters tell so what they dislike."""
+    given = text.split()
+    words = [_core(word) for word in given]
+    heard = f" {' '.join(_core(word) for each in said for word in each.split())} ".casefold()
+    kept: list[str] = []
+    place = 0
+    while place < len(words):
+        end = place
+        while end < len(words) and f" {' '.join(words[place : end + 1])} ".casefold() in heard:
+            end += 1
+        word = words[place]
+        if end - place >= 3 or (_is_telling(word) and word.casefold() in heard):
+            kept.append("…")
+            place = max(end, place + 1)
+        else:
+            kept.append(given[place])
+            place += 1
+    return " ".join(kept)
+
+
+def _core(word: str) -> str:
+    return word.strip("\"'`.,:;!?()<>[]{}«»„“”")
+
+
+def _is_telling(word: str) -> bool:
+    return len(word) > 3 and (word[1:] != word[1:].lower() or any(map(str.isdigit, word)))
+
+
 def describe(error: BaseException) -> str:
     """The error's class and scrubbed message."""
     return f"{type(error).__qualname__}: {scrub(str(error))}".rstrip(": ")

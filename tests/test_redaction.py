@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifications.redaction import describe, safe_traceback, scrub
+from notifications.redaction import describe, safe_traceback, scrub, unquote
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,21 @@ from notifications.redaction import describe, safe_traceback, scrub
 )  # fmt: skip
 def test_scrub(text: str, scrubbed: str) -> None:
     assert scrub(text) == scrubbed
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("spam: 'Your code is 481516', go away", "spam: … go away"),
+        ("code 481516 again", "code … again"),
+        ("bad word XKCD here", "bad word … here"),
+        ("your code has no user", "your code has no user"),
+        ("550 no such user here", "550 no such user here"),
+        ("", ""),
+    ],
+)
+def test_what_is_quoted_of_a_message_is_left_out(text: str, rest: str) -> None:
+    assert unquote(text, ["Your code is 481516.", "<p>XKCD user</p> here"]) == rest
 
 
 def test_a_long_text_is_cut() -> None:

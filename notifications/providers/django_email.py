@@ -51,7 +51,7 @@ from notifications.providers.smtp_replies import (
     judge_reply,
 )
 from notifications.providers.sockets import cut
-from notifications.redaction import blot, describe
+from notifications.redaction import blot, describe, unquote
 
 IDLE = 1.0  # seconds after which an SMTP connection is asked whether it still lives
 
@@ -59,8 +59,6 @@ NOT_SENT = Outcome(
     Verdict.LATER, code="not_sent", text="the backend did not send it, and raised nothing"
 )
 _OURS = "notifications.backends.QueuedEmailBackend"
-QUOTABLE = 8  # characters; a shorter line of a mail tells nothing when a service quotes it
-
 _NEVER = (
     AnymailInvalidAddress,
     AnymailRecipientsRefused,
@@ -127,7 +125,8 @@ class DjangoEmail(Provider[Email]):
                 Verdict.HOLD, code="setup", text=describe(error), theirs=True,
                 error=type(error).__qualname__,
             )  # fmt: skip
-        return judge_connection(error)
+        outcome = judge_connection(error)
+        return replace(outcome, text=blot(outcome.text, self.secrets))
 
     def check(self) -> list[CheckMessage]:
         """An error for a BACKEND that is missing, unknown, or queues what it is given."""
@@ -331,16 +330,15 @@ def judge_sending(
     name = type(error).__qualname__
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         ((refusal, words),) = error.recipients.values()
-        return replace(judge_reply(_reply(refusal, words), to=message.to), error=name)
+        return replace(judge_reply(_reply(refusal, words), message), error=name)
     if isinstance(error, smtplib.SMTPResponseException):
         reply = _reply(error.smtp_code, error.smtp_error)
-        return replace(judge_reply(reply, to=message.to), error=name)
-    lines = [line.strip() for line in message.text.splitlines()]
-    quotable = [line for line in lines if len(line) >= QUOTABLE]
-    private = [*secrets, message.to, message.subject, message.sender, *quotable]
+        return replace(judge_reply(reply, message), error=name)
+    private = [*secrets, message.to, message.subject, message.sender]
     response = getattr(error, "response", None)
     if isinstance(error, AnymailAPIError) and response is not None:
-        text = blot(_words(response), private)
+        said = unquote(_words(response), (message.text, message.html))
+        text = blot(said, private)
         return replace(judge_status(response.status_code, response.headers, text), error=name)
     text = blot(describe(_cause(error)), private)
     if isinstance(error, requests.TooManyRedirects):

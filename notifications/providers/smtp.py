@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +23,7 @@ from notifications.providers.base import Lane, Provider, Session
 from notifications.providers.smtp_conversation import Conversation, Wire
 from notifications.providers.smtp_replies import Broken, judge_connection
 from notifications.providers.sockets import cut
+from notifications.redaction import blot
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ class Smtp(Provider[Email]):
 
     def judge(self, error: Exception) -> Outcome:
         """The outcome of an error while connecting; nothing was handed over."""
-        return judge_connection(error)
+        outcome, options = judge_connection(error), self.read_options()
+        return replace(outcome, text=blot(outcome.text, (options.user, options.password)))
 
     def check(self) -> list[CheckMessage]:
         """Errors for unknown options, and for both kinds of TLS at once."""

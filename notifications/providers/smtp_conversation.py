@@ -173,7 +173,7 @@ class Conversation:
         body, self._body = self._body, None
         self._begun = self._stray_data = False
         if body:
-            outcome = judge_reply(reply, to=body.message.to)
+            outcome = judge_reply(reply, body.message)
             if outcome.accepted:
                 outcome = replace(outcome, message_id=body.message.message_id)
             self._lane.report(body.message, outcome)
@@ -203,7 +203,7 @@ class Conversation:
         self._wire.proved = True
         if refused:
             self._stray_mail = not self._stray_data
-            self._lane.report(envelope.message, judge_reply(refused, to=envelope.message.to))
+            self._lane.report(envelope.message, judge_reply(refused, envelope.message))
         else:
             self._body = envelope
 

@@ -12,8 +12,8 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from notifications.message import Outcome, Verdict
-from notifications.redaction import describe, scrub
+from notifications.message import Email, Outcome, Verdict
+from notifications.redaction import describe, scrub, unquote
 
 # 530: log in first (RFC 4954 §6). 534, 535: the log-in is too weak or wrong. 538: only encrypted.
 LOGIN_CODES = frozenset((530, 534, 535, 538))
@@ -41,12 +41,9 @@ class Broken(Exception):
         self.error = error
 
 
-def judge_reply(reply: Reply, *, to: str = "") -> Outcome:
-    """What a final answer to MAIL, RCPT, DATA or the content means for the message.
-
-    `to` is the recipient, whose address is taken out of the text.
-    """
-    text = redact(reply.text, to=to)
+def judge_reply(reply: Reply, message: Email) -> Outcome:
+    """What a final answer to MAIL, RCPT, DATA or the content means for the message."""
+    text = redact(reply.text, message)
     code = str(reply.code)
     if 200 <= reply.code < 300:
         return Outcome(Verdict.ACCEPTED, code=code, text=text)
@@ -110,8 +107,10 @@ def network_code(error: Exception) -> str:
     return "network"
 
 
-def redact(text: str, *, to: str = "") -> str:
-    """A server's words without addresses: they go into lists and logs."""
-    if to:
-        text = re.sub(rf"<?{re.escape(to)}>?", "<address>", text, flags=re.IGNORECASE)
+def redact(text: str, message: Email | None = None) -> str:
+    """A server's words without addresses, and without those of `message`: they go into lists and
+    logs."""
+    if message is not None:
+        text = re.sub(rf"<?{re.escape(message.to)}>?", "<address>", text, flags=re.IGNORECASE)
+        text = unquote(text, (message.subject, message.text, message.html))
     return scrub(text)

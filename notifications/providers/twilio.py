@@ -23,7 +23,7 @@ from notifications.providers.base import Callback, Provider
 from notifications.providers.http_session import HttpSession, open_client, read_json
 from notifications.providers.options import check_options
 from notifications.providers.twilio_replies import judge_answer, judge_report
-from notifications.redaction import blot
+from notifications.redaction import blot, unquote
 
 API_URL = "https://api.twilio.com/2010-04-01"
 OPTION_NAMES = frozenset(("ACCOUNT_SID", "AUTH_TOKEN", "FROM", "CALLBACK_URL", "API_URL"))
@@ -155,7 +155,8 @@ class TwilioSession(HttpSession[Sms]):
 
     def clean(self, text: str, message: Sms) -> str:
         """`text` without the token, and without what `message` says and to whom."""
-        return blot(text, [self._provider.token, message.to, message.to.lstrip("+"), message.text])
+        private = [self._provider.token, message.to, message.to.lstrip("+"), message.text]
+        return blot(unquote(text, [message.text]), private)
 
 
 def build_fields(message: Sms, provider: Twilio) -> dict[str, str]:
