@@ -150,13 +150,23 @@ class Delivery:
             self._land(judge(row, outcome, pause=TEMPLATE_SECONDS))
 
     def close(self) -> None:
-        """Close the connections and give back what was not started."""
+        """Close the connections and give back what was not started, or waits for a lane."""
+        self._lease_end = 0.0  # nothing starts from now on
+        waiting = [call.row for each in self._senders.values() for call in each.recall()]
         for senders in self._senders.values():
             senders.close()
         try:
+            outbox.release(waiting)
             self._give_back()
         except (OperationalError, InterfaceError) as error:
             self._lose_database(error)  # the leases will run out
+
+    def settle_rest(self) -> None:
+        """Settle what is left when serving ended early: it may have been accepted."""
+        try:
+            self._settle_singly()
+        except (OperationalError, InterfaceError) as error:
+            self._lose_database(error)
 
     # -- claim ------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from django.db import close_old_connections
+
 from notifications import conf, outbox
 from notifications.models import Notification
 from notifications.service import Service, serve_safely
@@ -61,6 +63,7 @@ def deliver(channel: str, notification_id: int | None) -> None:
         if notification_id is None:
             serve_safely(service, conf.get("SLICE"))
             return
+        close_old_connections()  # a restarted server's: the next query would fail on it for ever
         row = outbox.claim_one(Notification, notification_id)
         if row is None or row.channel != channel:
             logger.info("notification %s does not wait on %s", notification_id, channel)

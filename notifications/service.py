@@ -64,8 +64,7 @@ class Service:
                         break
                 self._finish()
         finally:
-            for delivery in self._deliveries:
-                delivery.close()
+            self._close()
         rings.ring(*self._left_over())
 
     def run_one(self, row: Notification) -> None:
@@ -79,7 +78,7 @@ class Service:
                 delivery.step(claiming=False, releasing=False)
                 self._collect(PATIENCE)
         finally:
-            delivery.close()
+            self._close()
 
     # -- tasks ------------------------------------------------------------------------------
 
@@ -152,6 +151,14 @@ class Service:
         while any(delivery.busy for delivery in self._deliveries):
             self._step(claiming=False)
             self._collect(PATIENCE)
+
+    def _close(self) -> None:
+        """Close everything, and settle what an error may have left."""
+        for delivery in self._deliveries:
+            delivery.close()
+        self._collect(0.0)
+        for delivery in self._deliveries:
+            delivery.settle_rest()
 
     def _over(self) -> bool:
         return time.monotonic() >= self._until or self._stopping()

@@ -18,6 +18,7 @@ from django.db import (
 )
 
 from notifications import jobs, outbox
+from notifications.delivery import Delivery
 from notifications.dispatch import notify
 from notifications.kinds import Kind
 from notifications.message import Outcome, Verdict
@@ -25,7 +26,7 @@ from notifications.models import Attempt, DeadLetter, Notification, State
 from notifications.tasks import task
 from notifications.testing.sendgrid_server import Answer, SendGridServer
 from notifications.testing.whatsapp_server import Answer as WhatsAppAnswer
-from tests.carriers import arrivals, ask, carried_by, serve, whatsapp_server
+from tests.carriers import arrivals, ask, carried_by, serve, states, whatsapp_server
 from tests.scripted import ACCEPTED, THEIRS, Note, NoteChannel, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -199,3 +200,53 @@ def test_a_database_that_is_away_while_composing_costs_no_attempt(
     jobs.serve("note")
     row.refresh_from_db()
     assert (row.state, row.attempts) == (State.SENT, 1)
+
+
+# -- bugs -------------------------------------------------------------------------------------
+
+
+def test_what_waits_for_a_lane_is_given_back_when_serving_ends_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scripted(CONCURRENCY=1) as script:
+        rows = [note(f"u{n}@example.com") for n in range(70)]
+        calling, going = threading.Event(), threading.Event()
+
+        def slow() -> Outcome:
+            calling.set()
+            going.wait(5)
+            return ACCEPTED
+
+        script.answer("u30@example.com", slow)
+        real = Delivery.step
+
+        def step(self: Delivery, **options: Any) -> None:
+            if calling.is_set():
+                monkeypatch.undo()
+                threading.Timer(0.2, going.set).start()
+                raise RuntimeError("a bug")
+            real(self, **options)
+
+        monkeypatch.setattr(Delivery, "step", step)
+        jobs.serve("note")
+        assert rows[30].pk in script.rows()
+        assert len(script.sent) == 31
+        assert Notification.objects.filter(state=State.SENT).count() == 31
+        jobs.serve("note")
+        assert states() == {State.SENT}
+        assert sorted(script.rows()) == [row.pk for row in rows]
+
+
+@pytest.mark.postgres_only
+def test_one_row_can_be_delivered_after_the_database_was_away(
+    script: Script,
+) -> None:
+    row = note()
+    alias = connections["default"]
+    alias.ensure_connection()
+    alias.errors_occurred = True
+    alias.connection.close()  # as a server that was restarted does
+    jobs.deliver("note", row.pk)
+    jobs.deliver("note", row.pk)
+    row.refresh_from_db()
+    assert row.state == State.SENT
