@@ -45,14 +45,19 @@ def tick(queues: Sequence[str]) -> list[str]:
     """Start due schedules, deliver what needs no provider, apply early receipts, and ring those of
     `queues` that have due rows; the ones rung.
 
-    Raises what the database and Redis raise.
+    Raises what the database and Redis raise; a chore that fails keeps nothing from being rung.
     """
-    tasks.tick_schedules()
-    inbox.deliver_due()
-    receipts.sweep()
+    failure: Exception | None = None
+    for chore in (tasks.tick_schedules, inbox.deliver_due, receipts.sweep):
+        try:
+            chore()
+        except Exception as error:
+            failure = failure or error
     due = outbox.due_queues(queues)
     for queue in due:
         rings.ring_now(queue, quick_redis(queue))
+    if failure is not None:
+        raise failure
     return due
 
 

@@ -72,8 +72,13 @@ class Senders:
         """Start one more lane if calls wait for one."""
         if len(self._lanes) < self.most and self.idle < self.inbox.qsize():
             lane = _Lane(self)
-            self._lanes.append(lane)
-            lane.start()
+            try:
+                lane.start()
+            except RuntimeError:  # no thread is left: the others take one call more
+                if not self._lanes:
+                    raise
+            else:
+                self._lanes.append(lane)
 
     def recall(self) -> list[Call]:
         """Take back the calls that no lane has taken yet."""

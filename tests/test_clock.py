@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from redis import Redis
 
-from notifications import clock, holds, rings, tasks
+from notifications import clock, holds, receipts, rings, tasks
 from notifications.models import Hold, State, Task
 from notifications.tasks import task
 from notifications.testing.redis_server import RedisServer
@@ -89,6 +89,21 @@ def test_a_held_queue_is_not_rung(trace: Path, redis: Redis, settled: None) -> N
     assert waiting(redis) == 0
     holds.lift(Hold.Scope.QUEUE, "default")
     assert clock.tick(["default"]) == ["default"]
+
+
+def test_a_chore_that_fails_for_ever_keeps_nothing_from_being_rung(
+    trace: Path, redis: Redis, settled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise IntegrityError("a receipt that nobody can apply")
+
+    done: list[bool] = []
+    monkeypatch.setattr(tasks, "tick_schedules", fail)
+    monkeypatch.setattr(receipts, "sweep", lambda: done.append(True))
+    enqueue(trace, redis)
+    with pytest.raises(IntegrityError, match="nobody"):
+        clock.tick(["default"])
+    assert (waiting(redis), done) == (1, [True])
 
 
 def test_its_queues_are_the_apps_own(settings: Any) -> None:

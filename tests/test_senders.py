@@ -260,3 +260,20 @@ def test_a_provider_that_never_connects_has_the_time_of_one_call() -> None:
     late = outcomes["a"]
     assert (late.verdict, late.code, late.theirs) == (Verdict.LATER, "deadline", True)
     assert outcomes["b"].accepted
+
+
+def test_a_lane_less_is_no_disaster(monkeypatch: pytest.MonkeyPatch) -> None:
+    hall = Hall(Odd(plainly), lanes=3)
+    hall.submit("a")
+    monkeypatch.setattr(threading.Thread, "start", no_thread_left)
+    hall.submit("b", "c", "d")
+    assert set(hall.collect(4)) == set("abcd")
+    nobody = Hall(Odd(plainly))
+    with pytest.raises(RuntimeError, match="new thread"):
+        nobody.submit("a")
+    assert [call.message for call in nobody.senders.recall()] == ["a"]
+    nobody.senders.close()
+
+
+def no_thread_left(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

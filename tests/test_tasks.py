@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from notifications import jobs, tasks
@@ -213,3 +213,27 @@ def test_a_schedule_that_is_no_crontab_is_refused() -> None:
 
 def test_tasks_can_be_listed() -> None:
     assert tasks.all_tasks()["test.add"] is add
+
+
+@task(name="test.sleep_in_the_database", timeout=0.3, retry=RetryPolicy(retries=0))
+def sleep_in_the_database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(1.5)")
+
+
+@pytest.mark.postgres_only
+def test_a_task_that_runs_too_long_inside_a_query_is_ended_and_settled() -> None:
+    with transaction.atomic():
+        row = sleep_in_the_database.enqueue()
+    began = time.monotonic()
+    jobs.serve("default")
+    assert time.monotonic() - began < 1.4
+    row.refresh_from_db()
+    assert row.state == State.DEAD
+    assert row.reason.startswith("TaskTimeout: the task ran longer than 0.3 s")
+    with connection.cursor() as cursor:  # the server notices at the end of its query
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s"
+        cursor.execute(asleep, ["SELECT pg_sleep%"])
+        while cursor.fetchone():
+            time.sleep(0.05)
+            cursor.execute(asleep, ["SELECT pg_sleep%"])
