@@ -12,7 +12,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from django.db import Error as DatabaseError
 from django.db import connections
@@ -104,12 +105,27 @@ class ClockProcess:
         self._parent = 0
         self._born = 0.0
         self._brief = 0  # clocks in a row that died young
+        self._left_alone = False
+        self._missing = False  # it died while it was to be left alone
 
     def start(self) -> None:
         """Fork the clock, and watch over it from now on."""
         self._parent = os.getpid()
         signal.signal(signal.SIGCHLD, self._child_ended)
         self._fork()
+
+    @contextmanager
+    def left_alone(self) -> Iterator[None]:
+        """A block in which no clock is started: forking closes the database connections, and this
+        process may be in a transaction."""
+        self._left_alone = True
+        try:
+            yield
+        finally:
+            self._left_alone = False
+            if self._missing:
+                self._missing = False
+                self._fork()
 
     def stop(self) -> None:
         """End the clock."""
@@ -147,7 +163,10 @@ class ClockProcess:
             self._brief = self._brief + 1 if lived < BRIEF else 0
             code = os.waitstatus_to_exitcode(status)
             logger.warning("the clock ended (exit code %d); starting another", code)
-            self._fork()
+            if self._left_alone:
+                self.pid, self._missing = 0, True
+            else:
+                self._fork()
 
 
 def _live(*, parent: int, delay: float) -> None:

@@ -362,6 +362,11 @@ class Worker(Guarded, RQWorker):
 class SimpleWorker(Guarded, RQSimpleWorker):
     """Works in its own process, without a fork for each ring."""
 
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job, in which a transaction must not be cut off by a new clock."""
+        with self._clock.left_alone():
+            super().execute_job(job, queue)
+
 
 @cache
 def guard(worker_class: type[BaseWorker]) -> type[BaseWorker]:

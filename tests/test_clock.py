@@ -214,6 +214,37 @@ def test_a_killed_clock_is_replaced_and_what_is_due_runs(trace: Path, redis: Red
     assert len(lines(trace)) == 1
 
 
+def test_a_clock_is_replaced_without_harm_to_an_open_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker without horses may be in the middle of one when SIGCHLD comes."""
+    forks: list[bool] = []
+
+    def fork(process: clock.ClockProcess) -> None:
+        connections.close_all()
+        forks.append(True)
+
+    def start_dying(process: clock.ClockProcess) -> None:
+        process._parent = os.getpid()
+        process.pid = os.posix_spawn("/bin/true", ["true"], {})
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    process = clock.ClockProcess()
+    monkeypatch.setattr(clock.ClockProcess, "_fork", fork)
+    with process.left_alone():
+        with transaction.atomic():
+            row = leave.enqueue(trace="")
+            start_dying(process)
+            process._child_ended(signal.SIGCHLD, None)
+            assert Task.objects.filter(pk=row.pk).exists()
+        assert (forks, process.pid) == ([], 0)
+    assert len(forks) == 1
+    start_dying(process)
+    process._child_ended(signal.SIGCHLD, None)
+    assert len(forks) == 2
+    assert Task.objects.filter(pk=row.pk).exists()
+
+
 def test_a_clock_ends_with_its_worker_however_that_ends(redis: Redis) -> None:
     for end in (WorkerProcess.stop, WorkerProcess.kill):
         redis.flushall()
