@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -187,7 +189,8 @@ class _Lane:
             self._abandoned = True
             calls = self._take_all()
         if self._session is not None:
-            self._session.abort()
+            with self._forgiving("abort"):
+                self._session.abort()
         timeout = self._senders.provider.timeout
         for place, call in enumerate(calls):
             if place > 0 and not call.begun:
@@ -218,7 +221,8 @@ class _Lane:
                 self._fail(error)
             finally:
                 if self._session is not None:
-                    self._session.close()
+                    with self._forgiving("close"):
+                        self._session.close()
                     self._session = None
             if self._abandoned or self._closed:
                 return
@@ -257,6 +261,15 @@ class _Lane:
                     Verdict.LATER, code=mine.code, text=mine.text, error=mine.error, theirs=True
                 )
             self._senders.results.put(Result(call, mine, 0))
+
+    @contextmanager
+    def _forgiving(self, what: str) -> Iterator[None]:
+        """A session that fails here is of no use any more, and the messages go on without it."""
+        try:
+            yield
+        except Exception as error:
+            name = self._senders.provider.name
+            logger.warning("a session of %s failed to %s: %s", name, what, type(error).__name__)
 
     def _judge(self, error: Exception) -> Outcome:
         try:

@@ -277,3 +277,41 @@ def test_a_lane_less_is_no_disaster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def no_thread_left(thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_a_session_that_cannot_even_be_closed_takes_no_message_along(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Clumsy(_OddSession):
+        def close(self) -> None:
+            raise OSError("secret-4711 is gone already")
+
+        def abort(self) -> None:
+            raise OSError("secret-4711 is gone already")
+
+    class Provided(Odd):
+        def connect(self) -> Session[str]:
+            return Clumsy(self)
+
+    hung: list[str] = []
+
+    def hang_up_then_hang(lane: Lane[str]) -> None:
+        message = lane.take()
+        assert message is not None
+        if not hung:
+            hung.append(message)
+            raise ConnectionResetError
+        if len(hung) == 1:
+            hung.append(message)
+            time.sleep(0.6)
+        lane.begin(message)
+        lane.report(message, ACCEPTED)
+
+    hall = Hall(Provided(hang_up_then_hang, timeout=0.2))
+    hall.submit("a", "b", "c")
+    outcomes = hall.collect(3)
+    assert outcomes["a"].verdict is Verdict.LATER
+    assert (outcomes["b"].verdict, outcomes["b"].code) == (Verdict.LATER, "deadline")
+    assert outcomes["c"].accepted
+    assert "secret" not in caplog.text
+    assert "OSError" in caplog.text
