@@ -250,3 +250,14 @@ def test_one_row_can_be_delivered_after_the_database_was_away(
     jobs.deliver("note", row.pk)
     row.refresh_from_db()
     assert row.state == State.SENT
+
+
+def test_a_provider_that_forgets_to_say_what_came_of_it_leaves_an_unknown(script: Script) -> None:
+    script.answer("ann@example.com", lambda: None, ACCEPTED)  # type: ignore[arg-type,return-value]
+    row, neighbour = note(), note("bob@example.com")
+    for _ in range(2):
+        jobs.serve("note")
+    assert states() == {State.SENT}
+    first = Attempt.objects.filter(notification=row).order_by("id")[0]
+    assert (first.outcome, first.text) == ("unknown", "its session gave no Outcome but a NoneType")
+    assert script.rows().count(neighbour.pk) == 1
