@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 import django_rq
 from django.apps import apps
@@ -24,7 +25,16 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from notifications import conf, holds, outbox, retention, rings, suppressions, synchronising
+from notifications import (
+    conf,
+    holds,
+    outbox,
+    resending,
+    retention,
+    rings,
+    suppressions,
+    synchronising,
+)
 from notifications.dispatch import To, notify
 from notifications.errors import WrongState
 from notifications.kinds import SAMPLE, Kind, get_kind
@@ -107,6 +117,20 @@ def discard(letter: DeadLetter, *, by: Person = None) -> None:
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
         _audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
         letter.delete()
+
+
+def resend(row: Notification, *, key: str = "", by: Person = None) -> Notification:
+    """Send a message that went out once more, as a new row: the recipient gets it twice.
+
+    With the same `key` it is sent once however often this is called; without one, each time.
+    Raises WrongState for a row that did not go out, and for one whose content was erased.
+    """
+    with transaction.atomic(using=router.db_for_write(Notification)):
+        again, made = resending.copy(row, key=key or uuid4().hex)
+        if made:
+            _audit(by, row, CHANGE, f"Sent again as #{again.pk}.")
+            _audit(by, again, ADDITION, f"Sent again for #{row.pk}.")
+    return again
 
 
 def send_test(

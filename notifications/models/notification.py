@@ -47,6 +47,16 @@ class Notification(Work):
         related_name="successors",
         db_index=False,  # the constraint below is its index
     )
+    resend_of = models.ForeignKey(
+        "self",
+        verbose_name=_("sent again for"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="resends",
+        db_index=False,  # a partial index below
+    )
     content = models.BinaryField(
         _("content"),
         null=True,
@@ -79,6 +89,11 @@ class Notification(Work):
                 fields=["user"],
                 name="ntf_message_unread",
                 condition=models.Q(channel="in_app", state="delivered"),
+            ),
+            models.Index(
+                fields=["resend_of"],
+                name="ntf_message_resend",
+                condition=models.Q(resend_of__isnull=False),
             ),
             models.Index(
                 fields=["settled_at"],
