@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
@@ -112,6 +113,19 @@ class ReadOnlyAdmin(ModelAdmin):
         else:
             messages.success(request, done)
         return HttpResponseRedirect(self.after(row))
+
+    def ask(self, request: HttpRequest, values: dict[str, Any], *, back: str) -> HttpResponse:
+        """The page that asks before something is done; see its template for the `values`."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "list": self.page("changelist"),
+            "action": request.get_full_path(),
+            "back": back,
+            **values,
+        }
+        return TemplateResponse(request, "admin/notifications/confirm.html", context)
 
     def after(self, row: models.Model) -> str:
         """Where an action on `row` leads."""

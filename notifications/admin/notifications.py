@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
-from django.template.loader import render_to_string
 from django.urls import URLPattern
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
-from notifications import conf
+from notifications import conf, operations
+from notifications.admin import pictures
 from notifications.admin.filters import StandingFilter, among
 from notifications.admin.search import find_notifications
-from notifications.admin.standing import age
-from notifications.admin.work import RowAdmin, name_of, read_kind
-from notifications.channels import whatsapp_registry
+from notifications.admin.standing import age, judge
+from notifications.admin.work import Button, RowAdmin, name_of, read_kind
+from notifications.errors import WrongState
 from notifications.kinds import all_kinds
-from notifications.message import Email, Note, WhatsApp
+from notifications.message import Email
 from notifications.models import Notification
 from notifications.previews import preview
-from notifications.redaction import describe
+from notifications.resending import RESENT
 
-# Scripts and forms of a message never run, wherever its preview is opened.
-PREVIEW_POLICY = (
-    "sandbox; default-src 'none'; img-src * data:; style-src 'unsafe-inline'; "
-    "frame-ancestors 'self'"
-)
+RELATED = 20  # messages that a page links to
 
 
 @admin.register(Notification)
@@ -86,31 +84,41 @@ class NotificationAdmin(RowAdmin):
         return queryset.filter(pk__in=found), False
 
     def get_urls(self) -> list[URLPattern]:
-        """The preview, beside the actions."""
-        return [self.route("preview", self.preview_view), *super().get_urls()]
+        """The preview and the question before a second sending, beside the actions."""
+        views = {"preview": self.preview_view, "resend": self.resend_view}
+        return [self.route(verb, view) for verb, view in views.items()] + super().get_urls()
 
     # -- one row --------------------------------------------------------------------------------
 
     def facts(self, row: Any) -> list[tuple[str, Any]]:
-        """To whom, about what, how often tried, when asked for."""
+        """To whom, about what, how often tried, when asked for; and the messages beside it."""
         return [
             (_("To"), row.shown.recipient),
+            (_("Channel"), row.channel),
             (_("About"), row.shown.about),
             (_("Attempts"), row.attempts),
             (_("Asked for"), age(row.created_at)),
+            *self._relatives(row),
         ]
+
+    def buttons(self, request: HttpRequest, row: Any) -> list[Button]:
+        """Retry what ended unsent, cancel what waits, send again what went out."""
+        buttons = super().buttons(request, row)
+        if row.state in RESENT and self.has_retry_permission(request):
+            buttons.append(Button(_("Send again…"), self.page("resend", row.pk), post=False))
+        return buttons
 
     def more(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """The preview, for those who may see contents."""
         if not row.shown.revealed:
-            return {}
+            return {"hidden": True}
         secret = row.kind in all_kinds() and all_kinds()[row.kind].secret
         shown = {"url": self.page("preview", row.pk), "sample": secret}
         try:
             message = preview(row)
         except Exception as error:  # templates may raise anything
-            return {"preview": {**shown, "error": _explain(error)}}
-        return {"preview": {**shown, "message": message}}
+            return {"preview": {**shown, "error": pictures.explain(error)}}
+        return {"preview": {**shown, "message": message, "tall": isinstance(message, Email)}}
 
     @method_decorator(xframe_options_sameorigin)
     def preview_view(self, request: HttpRequest, pk: str) -> HttpResponse:
@@ -121,11 +129,54 @@ class NotificationAdmin(RowAdmin):
         try:
             message = preview(row)
         except Exception as error:
-            response = _plain(_explain(error))
-        else:
-            response = _shown(message, as_text="text" in request.GET)
-        response["Content-Security-Policy"] = PREVIEW_POLICY
-        return response
+            return pictures.refuse(error)
+        return pictures.show(request, message)
+
+    def resend_view(self, request: HttpRequest, pk: str) -> HttpResponse:
+        """Ask, then send the message once more as a new row."""
+        if not self.allowed(request, "retry_notification"):
+            raise PermissionDenied
+        row = self.get_object(request, pk)
+        if row is None:
+            raise Http404
+        if request.method != "POST":
+            return self._ask_to_resend(request, row)
+        key = request.POST.get("key", "")[:64]
+        try:
+            again = operations.resend(row, key=key, by=request.user)
+        except WrongState as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(self.page("change", row.pk))
+        messages.success(request, _("It is sent again, as this message."))
+        return HttpResponseRedirect(self.page("change", again.pk))
+
+    def _ask_to_resend(self, request: HttpRequest, row: Any) -> HttpResponse:
+        warning = _(
+            "%(to)s gets this message a second time, composed anew from what is true now."
+        ) % {"to": row.shown.recipient}
+        facts = [f"{name_of(row)} #{row.pk}", row.shown.about, judge(row).sentence]
+        values = {
+            "title": _("Send again"),
+            "question": _("Send it again?"),
+            "warning": warning,
+            "sample": facts,
+            "button": _("Yes, send it twice"),
+            "hidden": [("key", uuid4().hex)],  # a second click sends nothing
+        }
+        return self.ask(request, values, back=self.page("change", row.pk))
+
+    def _relatives(self, row: Any) -> Iterator[tuple[str, Any]]:
+        """The messages it stands in for or was sent again as, with links."""
+        near: list[tuple[str, Any]] = [
+            (_("Instead of"), [row.instead_of_id]),
+            (_("Sent again for"), [row.resend_of_id]),
+            (_("Then tried as"), row.successors.values_list("pk", flat=True)[:1]),
+            (_("Sent again as"), row.resends.order_by("pk").values_list("pk", flat=True)[:RELATED]),
+        ]
+        for name, keys in near:
+            links = [(self.page("change", key), key) for key in keys if key is not None]
+            if links:
+                yield name, format_html_join(", ", '<a href="{}">#{}</a>', links)
 
     # -- the list -------------------------------------------------------------------------------
 
@@ -135,31 +186,3 @@ class NotificationAdmin(RowAdmin):
         return format_html(
             '{}<small class="ntf-note">#{} · {}</small>', name_of(row), row.pk, row.channel
         )
-
-
-def _explain(error: Exception) -> str:
-    """Why there is no preview: our own words as they are, others with their class, scrubbed."""
-    return str(error) if type(error) is LookupError else describe(error)
-
-
-def _shown(message: Any, *, as_text: bool) -> HttpResponse:
-    if isinstance(message, Email):
-        html, text = message.html, message.text
-    else:
-        html, text = render_to_string("admin/notifications/bubble.html", _bubble(message)), ""
-    return HttpResponse(html) if html and not as_text else _plain(text)
-
-
-def _bubble(message: Any) -> dict[str, Any]:
-    """What a telephone's screen shows."""
-    if isinstance(message, Note):
-        return {"title": message.title, "lines": [message.text], "link": message.link}
-    if isinstance(message, WhatsApp):
-        known = whatsapp_registry.words(message)
-        if known is not None:
-            return {"lines": known[0], "buttons": known[1], "whatsapp": True}
-    return {"lines": str(message).splitlines(), "whatsapp": isinstance(message, WhatsApp)}
-
-
-def _plain(text: str) -> HttpResponse:
-    return HttpResponse(text, content_type="text/plain; charset=utf-8")

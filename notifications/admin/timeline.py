@@ -1,10 +1,12 @@
-"""What happened to a row, newest first: what comes, each attempt, what people did, its request."""
+"""What happened to a row, newest first: what comes, each attempt, what the provider reported later,
+what people did, its request."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
@@ -13,10 +15,10 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from notifications.admin.standing import judge, soon
-from notifications.models import Notification, State, Task
+from notifications.models import Notification, Receipt, State, Task
 from notifications.outbox import PARKED
 
-SHOWN = 100  # attempts, and as many deeds of people
+SHOWN = 100  # attempts, and as many receipts and deeds of people
 TOGETHER = timedelta(seconds=1)
 
 _TONES = {
@@ -43,11 +45,14 @@ class Entry:
 def timeline(row: Notification | Task) -> list[Entry]:
     """All that is known of `row`, newest first; three queries."""
     people, attempts = list(_people(row)), list(_attempts(row))
+    receipts = list(_newest(row.receipt_set)) if isinstance(row, Notification) else []
+    told = bool(people) and row.state == State.CANCELLED
+    told |= any(receipt.fate == row.state for receipt in receipts)
     entries = [
         Entry(row.created_at, _("Asked for")),
         *attempts,
-        *_receipts(row),
-        *_end(row, attempts, told=bool(people) and row.state == State.CANCELLED),
+        *_end(row, attempts, told=told),
+        *map(_report, receipts),
         *people,
         *_next(row),
     ]
@@ -55,7 +60,7 @@ def timeline(row: Notification | Task) -> list[Entry]:
 
 
 def _attempts(row: Notification | Task) -> Iterator[Entry]:
-    for each in reversed(row.attempt_set.order_by("-id")[:SHOWN]):
+    for each in _newest(row.attempt_set):
         words = [each.get_outcome_display(), each.provider and _("by %s") % each.provider]
         title = _("Attempt %(number)d: %(words)s") % {
             "number": each.number,
@@ -67,18 +72,19 @@ def _attempts(row: Notification | Task) -> Iterator[Entry]:
         yield Entry(each.created_at, title, _TONES[each.outcome], detail)
 
 
-def _receipts(row: Notification | Task) -> Iterator[Entry]:
-    if not isinstance(row, Notification):
-        return
-    for each in reversed(row.receipt_set.order_by("-id")[:SHOWN]):
-        words = {"fate": each.get_fate_display(), "provider": each.provider}
-        detail = " ".join(word for word in (each.code, each.text) if word)
-        yield Entry(
-            each.at or each.received_at,
-            _("%(provider)s reports: %(fate)s") % words,
-            _FATES.get(each.fate, "off"),
-            detail,
-        )
+def _report(receipt: Receipt) -> Entry:
+    words = {"fate": receipt.get_fate_display(), "provider": receipt.provider}
+    return Entry(
+        receipt.at or receipt.received_at,
+        _("%(provider)s reports: %(fate)s") % words,
+        _FATES.get(receipt.fate, "off"),
+        " ".join(word for word in (receipt.code, receipt.text) if word),
+    )
+
+
+def _newest(rows: Any) -> Any:
+    """The SHOWN newest, the oldest of them first."""
+    return reversed(rows.order_by("-id")[:SHOWN])
 
 
 def _end(row: Notification | Task, attempts: Sequence[Entry], *, told: bool) -> Iterator[Entry]:
@@ -95,7 +101,7 @@ def _people(row: Notification | Task) -> Iterator[Entry]:
     deeds = LogEntry.objects.filter(
         content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk)
     ).select_related("user")
-    for deed in reversed(deeds.order_by("-id")[:SHOWN]):
+    for deed in _newest(deeds):
         yield Entry(deed.action_time, f"{deed.get_change_message()} – {deed.user}")
 
 

@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.test import override_settings
-from django.utils import timezone
 
-from notifications.admin.notifications import _shown
 from notifications.dispatch import notify, send_email
 from notifications.kinds import Kind
-from notifications.message import Attachment, Button, Parameter, Sms, WhatsApp
-from notifications.models import Notification, Receipt, RegisteredTemplate, State, Task
+from notifications.message import Attachment
+from notifications.models import Notification, Receipt, State, Task
 from tests.admin.screens import BOB, ask, boss, letter, list_of, page_of, staff, text_of, url
 from tests.orders.shop import make_customer
 from tests.scripted import Script
@@ -152,39 +150,3 @@ def test_what_the_provider_reported_is_on_the_timeline() -> None:
     )
     content = text_of(boss(), page_of(row))
     assert "scripted reports: delivered</strong> <span>250 OK</span>" in content
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_whatsapp_message_is_shown_as_its_reader_sees_it(known: bool) -> None:
-    if known:
-        RegisteredTemplate.objects.create(
-            provider="w", name="hello", language="en", synchronised_at=timezone.now(),
-            components=[
-                {"type": "HEADER", "format": "TEXT", "text": "For {{1}}"},
-                {"type": "BODY", "text": "Order {{1}} is <b>{{2}}</b>."},
-                {"type": "FOOTER", "text": "The shop"},
-                {"type": "BUTTONS", "buttons": [{"type": "URL", "text": "See it"}]},
-            ],
-        )  # fmt: skip
-    message = WhatsApp(
-        id=1,
-        to="+12025550123",
-        template="hello",
-        language="en",
-        header=Parameter("Ada"),
-        body=(Parameter("7"), Parameter("sent")),
-        buttons=(Button(0, "url", "7"),),
-    )
-    page = _shown(message, as_text=False).content.decode()
-    if known:
-        lines = ["For Ada", "Order 7 is &lt;b&gt;sent&lt;/b&gt;.", "The shop", "See it"]
-    else:
-        lines = ["hello (en)", "header: Ada", "1: 7", "2: sent", "button 1: 7"]
-    assert [line for line in lines if f">{line}</p>" in page] == lines
-    assert 'class="whatsapp"' in page
-
-
-def test_a_text_message_is_shown_as_a_bubble() -> None:
-    page = _shown(Sms(id=1, to="+12025550123", text="One\ntwo"), as_text=False).content.decode()
-    assert "<p>One</p><p>two</p>" in page.replace("\n", "")
-    assert 'class="whatsapp"' not in page

@@ -11,7 +11,7 @@ from django.utils import timezone
 from notifications import operations
 from notifications.admin.standing import judge
 from notifications.admin.timeline import timeline
-from notifications.models import Notification, State, Task
+from notifications.models import Notification, Receipt, State, Task
 from notifications.muting import muted
 from notifications.outbox import PARKED
 from orders.models import User
@@ -95,3 +95,23 @@ def test_the_timeline_ends_with_what_comes_or_with_what_came_of_it(script: Scrip
         "Dead",
         "Attempt 1: refused for good by first",
     ]
+
+
+def test_the_timeline_tells_what_the_provider_reported() -> None:
+    row = serve(ask())
+    for number, fate in enumerate(["deferred", "delivered"]):
+        Receipt.objects.create(
+            provider="first", key=str(number), fate=fate, code="250", text="ok", notification=row,
+            at=timezone.now(),
+        )  # fmt: skip
+    Notification.objects.update(state=State.DELIVERED)
+    row.refresh_from_db()
+    entries = timeline(row)
+    assert [(each.title, each.tone) for each in entries] == [
+        ("first reports: delivered", "good"),
+        ("first reports: delayed", "warn"),
+        ("Attempt 1: accepted by first", "good"),
+        ("Asked for", "off"),
+    ]
+    assert entries[0].detail == "250 ok"
+    assert "first reports: delivered" in text_of(boss(), page_of(row))
