@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import models
@@ -19,7 +20,8 @@ from django.utils.text import capfirst
 
 from notifications.errors import WrongState
 
-COUNTED = 10_000  # rows a list counts at most; beyond it says "10000"
+COUNTED = 10_000  # rows a list counts and pages through at most; beyond it says "more than"
+LOOKED_THROUGH = 200_000  # newest rows that a filter without an index looks through
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -28,9 +30,44 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         """The number of rows, at most COUNTED."""
+        return min(COUNTED, self._counted)
+
+    @property
+    def is_more(self) -> bool:
+        """Whether there are more rows than `count`."""
+        return self._counted > COUNTED
+
+    @cached_property
+    def _counted(self) -> int:
         rows = self.object_list
         assert isinstance(rows, QuerySet)
-        return rows.order_by()[:COUNTED].count()
+        return rows.order_by()[: COUNTED + 1].count()
+
+
+def floor_of(model: type[models.Model]) -> int:
+    """The newest LOOKED_THROUGH rows of `model` have primary keys above this."""
+    newest = model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
+    return (newest or 0) - LOOKED_THROUGH
+
+
+class BoundedChangeList(ChangeList):
+    """Filters without an index look through the newest rows only, and the list says so."""
+
+    looked_through: int | None = None  # rows; None: all
+
+    def get_queryset(
+        self, request: HttpRequest, exclude_parameters: list[str | None] | None = None
+    ) -> QuerySet[Any]:
+        """The rows of the list."""
+        rows = super().get_queryset(request, exclude_parameters)
+        assert isinstance(self.model_admin, ReadOnlyAdmin)
+        if self.query or not self.has_active_filters or self.model_admin.has_index(self.params):
+            return rows
+        floor = floor_of(self.model)
+        if floor <= 0:
+            return rows
+        self.looked_through = LOOKED_THROUGH
+        return rows.filter(pk__gt=floor)
 
 
 if TYPE_CHECKING:
@@ -63,6 +100,15 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Rows are removed by `notifications_clean`."""
         return False
+
+    def has_index(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether the rows with the `chosen` values of filters are found without reading many
+        others. True for tables that stay small."""
+        return True
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that never reads a whole big table."""
+        return BoundedChangeList
 
     def allowed(self, request: HttpRequest, permission: str) -> bool:
         """Whether the person has `notifications.<permission>`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin, messages
@@ -56,6 +57,10 @@ class DeadLetterAdmin(WorkAdmin):
         """Entries without the contents of mail: attachments may be big."""
         letters: QuerySet[DeadLetter] = super().get_queryset(request)
         return letters.select_related("notification", "task").defer("notification__content")
+
+    def has_index(self, chosen: Mapping[str, Any]) -> bool:
+        """Entries of one queue and of one fingerprint are found at once."""
+        return set(chosen) <= {"queue", "fingerprint"}
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str

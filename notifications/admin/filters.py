@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from notifications.admin.base import COUNTED
 from notifications.models import State
+from notifications.models.work import FAILED
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrOrPromise
@@ -28,7 +29,7 @@ class StandingFilter(admin.SimpleListFilter):
         "waiting": (_("waiting"), PENDING & Q(attempts=0)),
         "retrying": (_("retrying"), PENDING & Q(attempts__gt=0)),
         "sent": (_("sent"), Q(state__in=[State.SENT, State.DELIVERED, State.READ, State.DONE])),
-        "failed": (_("failed"), Q(state__in=[State.DEAD, State.BOUNCED, State.COMPLAINED])),
+        "failed": (_("failed"), Q(state__in=FAILED)),
         "unknown": (_("unknown"), Q(state=State.UNKNOWN)),
         "withdrawn": (
             _("not sent on purpose"),

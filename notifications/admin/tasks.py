@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from notifications import conf
+from notifications.admin.base import floor_of
 from notifications.admin.filters import TaskStandingFilter, among
 from notifications.admin.standing import age
 from notifications.admin.work import RowAdmin, name_of
 from notifications.events import topics
 from notifications.models import Task
+from notifications.tasks import all_tasks
+
+FOUND = 1000  # rows that each way of looking brings up
 
 
 @admin.register(Task)
@@ -29,8 +37,10 @@ class TaskAdmin(RowAdmin):
         among("queue", gettext_lazy("queue"), conf.queue_names),
         among("topic", gettext_lazy("topic"), topics),
     )
-    search_fields = ("=id", "=event_id", "=name", "=key")
-    search_help_text = gettext_lazy("Its number, function, event id or idempotency key, exactly")
+    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_help_text = gettext_lazy(
+        "Its number or idempotency key, exactly; among the newest also its function or event id"
+    )
     ordering = ("-id",)
     fieldsets = (
         (gettext_lazy("Data"), {"fields": ("shown_data", "shown_result")}),
@@ -45,6 +55,25 @@ class TaskAdmin(RowAdmin):
             },
         ),
     )  # fmt: skip
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
+    ) -> tuple[QuerySet[Task], bool]:
+        """What `search_term` may mean. What has no index is looked for among the newest rows."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        rows = Task.objects.order_by("-pk").values_list("pk", flat=True)
+        number = term.removeprefix("#")
+        recent = Q(name=term)
+        with suppress(ValueError):
+            recent |= Q(event_id=UUID(term))
+        found = {
+            *rows.filter(key=term, name__in=all_tasks())[:FOUND],
+            *rows.filter(recent, pk__gt=floor_of(Task))[:FOUND],
+            *([int(number)] if number.isdecimal() else []),
+        }
+        return queryset.filter(pk__in=found), False
 
     # -- one row --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from notifications.models import Notification, State, Task
 from notifications.redaction import mask
 
 RETRIED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED, State.SUPPRESSED}
+
+INDEXED = {"waiting", "retrying", "failed", "unknown"}  # ways to stand: see StandingFilter
 
 Row = Notification | Task
 
@@ -160,6 +162,10 @@ class RowAdmin(WorkAdmin):
     """Notifications and tasks themselves, which can be retried and cancelled."""
 
     actions = ("retry_chosen", "cancel_chosen")
+
+    def has_index(self, chosen: Mapping[str, Any]) -> bool:
+        """Rows that wait, that failed and of an unknown fate have indexes of their own."""
+        return str(chosen.get("standing", "")) in INDEXED
 
     def get_urls(self) -> list[URLPattern]:
         """The actions of one row."""

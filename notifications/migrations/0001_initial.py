@@ -2,6 +2,7 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
 
@@ -269,7 +270,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'task',
                 'verbose_name_plural': 'tasks',
-                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about')],
+                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed')],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('name', 'key'), name='ntf_task_key')],
             },
         ),
@@ -327,6 +328,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='notification',
             index=models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_message_about'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_message_failed'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(django.db.models.functions.text.Upper('to'), models.OrderBy(models.F('id'), descending=True), name='ntf_message_to'),
         ),
         migrations.AddIndex(
             model_name='notification',

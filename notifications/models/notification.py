@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
 from notifications.models.work import State, Work, work_indexes
@@ -76,6 +77,8 @@ class Notification(Work):
         ]
         indexes = [
             *work_indexes("ntf_message"),
+            # People ask for the exact address, and want the newest.
+            models.Index(Upper("to"), models.F("id").desc(), name="ntf_message_to"),
             models.Index(
                 fields=["user"], name="ntf_message_user", condition=models.Q(user__isnull=False)
             ),

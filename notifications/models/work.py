@@ -44,6 +44,9 @@ class State(models.TextChoices):
     COMPLAINED = "complained", _("complained")
 
 
+# What went wrong. Of many messages these are few: they have an index of their own.
+FAILED = (State.DEAD, State.BOUNCED, State.COMPLAINED)
+
 # From each state, the states a row may move to and who moves it. Printed in docs/states.md.
 TRANSITIONS: dict[State, dict[State, str]] = {
     State.PENDING: {
@@ -180,4 +183,5 @@ def work_indexes(prefix: str) -> list[models.Index]:
             name=f"{prefix}_about",
             condition=~models.Q(about_id=""),
         ),
+        models.Index(fields=["-id"], name=f"{prefix}_failed", condition=models.Q(state__in=FAILED)),
     ]

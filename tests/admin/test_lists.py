@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -11,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from notifications import holds, jobs
 from notifications.admin import base
 from notifications.models import DeadLetter, Hold, Notification, State, Task
+from notifications.tasks import all_tasks
 from tests.admin.screens import BOB, ask, boss, letter, list_of, page_of, serve, text_of
 from tests.orders.shop import make_customer, make_order
 from tests.scripted import ACCEPTED, LATER, REFUSED, Script
@@ -79,8 +81,61 @@ def test_a_list_counts_no_further_than_it_says(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(base, "COUNTED", 3)
     for _each in range(5):
         ask()
-    content = text_of(boss(), list_of("notification"))
+    client = boss()
+    assert "more than 3 notifications" in text_of(client, list_of("notification"))
+    Notification.objects.order_by("pk")[3:].first().delete()
+    Notification.objects.order_by("pk")[3:].first().delete()
+    content = text_of(client, list_of("notification"))
     assert "3 notifications" in content
+    assert "more than" not in content
+
+
+def test_a_filter_without_an_index_looks_through_the_newest_rows_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [ask(f"{name}@example.com") for name in ("ann", "bob", "eve")]
+    Notification.objects.update(state=State.SENT)
+    client = boss()
+    for monkey, found in ((rows[-1].pk, 3), (1, 1)):
+        monkeypatch.setattr(base, "LOOKED_THROUGH", monkey)
+        content = text_of(client, list_of("notification"), kind="test_note")
+        assert content.count("@example.com") == found
+        assert ("This filter looks through the newest 1;" in content) == (found == 1)
+    assert "ann@example.com" in text_of(client, list_of("notification"))
+    found = text_of(client, list_of("notification"), kind="test_note", q="ann@example.com")
+    assert "ann@example.com" in found
+    Notification.objects.update(state=State.DEAD)
+    failed = text_of(client, list_of("notification"), standing="failed", kind="test_note")
+    assert failed.count("@example.com") == 3
+
+
+@pytest.mark.postgres_only
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ({"q": "ann@example.com"}, "ntf_message_to"),
+        ({"q": "<1.a@example.com>"}, "ntf_attempt_message_id"),
+        ({"q": "once"}, "ntf_message_key"),
+        ({"q": "7"}, "ntf_message_about"),
+        ({"standing": "failed"}, "ntf_message_failed"),
+        ({"standing": "waiting"}, "ntf_message_claim"),
+    ],
+)
+def test_what_people_ask_for_has_an_index(query: dict[str, str], index: str) -> None:
+    ask(about=make_order())
+    client = boss()
+    with CaptureQueriesContext(connection) as queries:
+        client.get(list_of("notification"), query)
+    asked = [each["sql"] for each in queries if each["sql"].startswith("SELECT")]
+    with connection.cursor() as cursor:
+        for setting in ("enable_seqscan", "enable_sort"):  # tables of tests are too small for plans
+            cursor.execute(f"SET {setting} = off")
+        plans = ""
+        for sql in asked:
+            cursor.execute(f"EXPLAIN {sql}")
+            plans += "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("RESET ALL")
+    assert f" {index} " in plans
 
 
 def test_contents_of_mail_are_not_loaded_for_lists(script: Script) -> None:
@@ -121,3 +176,16 @@ def test_the_dead_letters_offer_their_codes_and_errors_as_filters(script: Script
     assert 'href="?code=451"' in content
     assert 'href="?code=550"' in content
     assert "1 dead letter" in text_of(client, list_of("deadletter"), code="451")
+
+
+def test_tasks_are_found_by_number_key_function_and_event() -> None:
+    event = uuid4()
+    name = next(iter(all_tasks()))
+    wanted = Task.objects.create(name=name, queue="default", key="once", event_id=event)
+    Task.objects.create(name="shop.other", queue="default", event_id=uuid4())
+    client = boss()
+    for term in (str(wanted.pk), f"#{wanted.pk}", "once", name, str(event), event.hex):
+        content = text_of(client, list_of("task"), q=f" {term} ")
+        assert "1 task<" in content.replace("\n", "<"), term
+        assert page_of(wanted) in content, term
+    assert "0 tasks" in text_of(client, list_of("task"), q="nonsense")
