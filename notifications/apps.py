@@ -19,7 +19,11 @@ class NotificationsConfig(AppConfig):
     def ready(self) -> None:
         """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
         autodiscover_modules("notifications")
-        for module in ("checks", "webhooks"):  # register themselves; need the apps to be loaded
+        for module in (
+            "bulk",
+            "checks",
+            "webhooks",
+        ):  # register themselves; need the apps to be loaded
             import_module(f"notifications.{module}")
         post_migrate.connect(_stamp, sender=self)
 

@@ -49,6 +49,14 @@ class TaskTimeout(NotificationsError, TimeoutError):
     """Raised inside a task that runs longer than its timeout."""
 
 
+class NotYet(NotificationsError):
+    """Raised by a task to be run again `after` seconds, as if this run had not been."""
+
+    def __init__(self, after: float, reason: str = "") -> None:
+        super().__init__(reason)
+        self.after = after
+
+
 class CallbackError(NotificationsError):
     """A provider's callback that changes nothing."""
 

@@ -9,14 +9,11 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import uuid4
 
 import django_rq
-from django.apps import apps
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.contrib.contenttypes.models import ContentType
-from django.db import models, router, transaction
+from django.db import router, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
@@ -35,6 +32,7 @@ from notifications import (
     suppressions,
     synchronising,
 )
+from notifications.audit import ADDITION, CHANGE, DELETION, Person, audit, audit_queue
 from notifications.dispatch import To, notify
 from notifications.errors import WrongState
 from notifications.kinds import SAMPLE, Kind, get_kind
@@ -56,12 +54,6 @@ from notifications.tasks import get_task
 
 logger = logging.getLogger("notifications.operations")
 
-# Flags of LogEntry. Its module cannot be imported where the admin is not installed; what people do
-# there, on the command line, leaves no line.
-ADDITION, CHANGE, DELETION = 1, 2, 3
-
-Person: TypeAlias = AbstractBaseUser | AnonymousUser | None
-
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
@@ -69,6 +61,29 @@ class Cleaned:
 
     rows: int
     jobs: int
+
+
+# What a row has that is tried again, as if for the first time.
+AFRESH: dict[str, Any] = {
+    "state": State.PENDING,
+    "attempts": 0,
+    "lapses": 0,
+    "due_at": Now(),
+    "wanted_at": Now(),  # wanted now: the age of its backlog starts anew
+    "token": None,
+    "started": False,
+    "expires_at": None,
+    "settled_at": None,
+    "reason": "",
+}
+
+# What a row has whose queue was emptied.
+EMPTIED: dict[str, Any] = {
+    "state": State.CANCELLED,
+    "token": None,
+    "settled_at": Now(),
+    "reason": "queue emptied",
+}
 
 
 # -- one row ------------------------------------------------------------------------------------
@@ -87,12 +102,12 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
             type(row)
             ._default_manager.using(using)
             .filter(pk=row.pk, state__in=states)
-            .update(**_AFRESH)
+            .update(**AFRESH)
         )
         if not moved:
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
-        _audit(by, row, CHANGE, "Retried.")
+        audit(by, row, CHANGE, "Retried.")
         rings.ring_on_commit(row.queue, using)
 
 
@@ -109,13 +124,13 @@ def cancel(row: Notification | Task, *, by: Person = None) -> None:
         )
         if not moved:
             raise WrongState(f"{row} is {_state_of(row)}: only what waits can be cancelled.")
-        _audit(by, row, CHANGE, "Cancelled.")
+        audit(by, row, CHANGE, "Cancelled.")
 
 
 def discard(letter: DeadLetter, *, by: Person = None) -> None:
     """Remove a dead letter without sending; its row stays dead."""
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
-        _audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
+        audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
         letter.delete()
 
 
@@ -128,8 +143,8 @@ def resend(row: Notification, *, key: str = "", by: Person = None) -> Notificati
     with transaction.atomic(using=router.db_for_write(Notification)):
         again, made = resending.copy(row, key=key or uuid4().hex)
         if made:
-            _audit(by, row, CHANGE, f"Sent again as #{again.pk}.")
-            _audit(by, again, ADDITION, f"Sent again for #{row.pk}.")
+            audit(by, row, CHANGE, f"Sent again as #{again.pk}.")
+            audit(by, again, ADDITION, f"Sent again for #{row.pk}.")
     return again
 
 
@@ -158,7 +173,7 @@ def send_test(
             retries=retries,
         )
         row.refresh_from_db()
-        _audit(by, row, ADDITION, "Sent as a test.")
+        audit(by, row, ADDITION, "Sent as a test.")
     return row
 
 
@@ -205,14 +220,14 @@ def suppress(channel: str, address: str, *, note: str = "", by: Person = None) -
             for each in suppressions.find(channel, address)
             if each.reason == suppressions.Reason.PERSON
         ]
-        _audit(by, row, ADDITION, f"Suppressed. {note}".strip())
+        audit(by, row, ADDITION, f"Suppressed. {note}".strip())
     return row
 
 
 def unsuppress(row: Suppression, *, by: Person = None) -> None:
     """Let the address be written to again, as far as this reason goes."""
     with transaction.atomic(using=router.db_for_write(Suppression)):
-        _audit(by, row, DELETION, f"Lifted: {row.get_reason_display()} ({row.source}).")
+        audit(by, row, DELETION, f"Lifted: {row.get_reason_display()} ({row.source}).")
         row.delete()
 
 
@@ -223,7 +238,7 @@ def synchronise(*, by: Person = None) -> int:
         get_task("notifications.synchronise_provider").bulk_enqueue(
             {"provider": name} for name in names
         )
-        _audit_queue(by, "", f"Copied the lists of {', '.join(names) or 'no provider'}.")
+        audit_queue(by, "", f"Copied the lists of {', '.join(names) or 'no provider'}.")
     return len(names)
 
 
@@ -241,7 +256,7 @@ def pause(
     seconds = None if duration is None else duration.total_seconds()
     holds.hold(Hold.Scope.QUEUE, queue, reason=reason or "paused", seconds=seconds, by=by)
     held = Hold.objects.get(scope=Hold.Scope.QUEUE, name=queue, lifted_at=None)
-    _audit(by, held, CHANGE, f"Paused {queue}. {reason}".strip())
+    audit(by, held, CHANGE, f"Paused {queue}. {reason}".strip())
 
 
 def resume(queue: str, *, by: Person = None) -> bool:
@@ -255,7 +270,7 @@ def resume(queue: str, *, by: Person = None) -> bool:
         _unpark(queue)
     if lifted and by is not None:
         held = Hold.objects.filter(name=queue).order_by("-id").first()
-        _audit(by, held, CHANGE, f"Resumed {queue}.")
+        audit(by, held, CHANGE, f"Resumed {queue}.")
     rings.ring(queue)
     return lifted
 
@@ -266,24 +281,18 @@ def lift(held: Hold, *, by: Person = None) -> bool:
         _unpark(held.name)
     lifted = holds.lift(held.scope, held.name)
     if lifted:
-        _audit(by, held, CHANGE, f"Lifted the hold on {held}.")
+        audit(by, held, CHANGE, f"Lifted the hold on {held}.")
         rings.ring(*conf.queue_names())
     return lifted
 
 
 def empty(queue: str, *, by: Person = None) -> int:
     """Cancel everything that waits in `queue`, in small batches; how many rows."""
-    model = _model_of(queue)
-    waiting = model._default_manager.filter(
-        Q(started=False) | Q(token=None), queue=queue, state=State.PENDING
-    )
     cancelled = 0
-    for ids in batches(waiting):
-        cancelled += model._default_manager.filter(
-            Q(started=False) | Q(token=None), pk__in=ids, state=State.PENDING
-        ).update(state=State.CANCELLED, token=None, settled_at=Now(), reason="queue emptied")
+    for ids in batches(waiting_in(queue)):
+        cancelled += waiting_in(queue).filter(pk__in=ids).update(**EMPTIED)
     logger.warning("emptied %s: %s rows cancelled", queue, cancelled)
-    _audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
+    audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
     return cancelled
 
 
@@ -303,7 +312,7 @@ def clean(
     removed = retention.remove(states=states, older_than=older_than, queue=queue, dry_run=dry_run)
     jobs = 0 if dry_run else clean_registries([queue] if queue else conf.queue_names())
     if not dry_run:
-        _audit_queue(by, queue or "", f"Cleaned {removed} rows.")
+        audit_queue(by, queue or "", f"Cleaned {removed} rows.")
     return Cleaned(rows=removed, jobs=jobs)
 
 
@@ -323,6 +332,12 @@ def drain(queue: str, *, stopping: Callable[[], bool] = lambda: False) -> None:
     Service((queue,), stopping=stopping, shared_rate=False).run()
 
 
+def waiting_in(queue: str) -> QuerySet[Any]:
+    """What waits in `queue` and may still be withdrawn: a claimed row too, until it is started."""
+    rows = _model_of(queue)._default_manager.filter(queue=queue, state=State.PENDING)
+    return rows.filter(Q(started=False) | Q(token=None))
+
+
 def count_waiting(queue: str, *, most: int = 1_000_000) -> int:
     """How many rows wait in `queue`; counts no further than `most`."""
     waiting = _model_of(queue)._default_manager.filter(queue=queue, state=State.PENDING)
@@ -334,24 +349,11 @@ def adopt(*, by: Person = None) -> str:
     former = holds.stamp()
     Stamp.objects.filter(pk=1).update(environment=conf.environment(), created_at=Now())
     holds.forget()
-    _audit(by, Stamp.objects.get(pk=1), CHANGE, f"Adopted from {former!r}.")
+    audit(by, Stamp.objects.get(pk=1), CHANGE, f"Adopted from {former!r}.")
     return former
 
 
 # -- parts --------------------------------------------------------------------------------------
-
-_AFRESH: dict[str, Any] = {
-    "state": State.PENDING,
-    "attempts": 0,
-    "lapses": 0,
-    "due_at": Now(),
-    "wanted_at": Now(),  # wanted now: the age of its backlog starts anew
-    "token": None,
-    "started": False,
-    "expires_at": None,
-    "settled_at": None,
-    "reason": "",
-}
 
 
 def _each(rows: QuerySet[Any], verb: Callable[..., None], by: Person) -> int:
@@ -410,27 +412,3 @@ def _clean_registries_of(name: str) -> int:
             registry.cleanup()
         gone += before - registry.count
     return gone
-
-
-def _audit(by: Person, subject: models.Model | None, flag: int, text: str) -> None:
-    if subject is not None:
-        _log(by, type(subject), str(subject.pk), str(subject), flag, text)
-
-
-def _audit_queue(by: Person, queue: str, text: str) -> None:
-    _log(by, Hold, "", queue, CHANGE, text)
-
-
-def _log(
-    by: Person, model: type[models.Model], object_id: str, name: str, flag: int, text: str
-) -> None:
-    if by is None or by.pk is None or not apps.is_installed("django.contrib.admin"):
-        return
-    apps.get_model("admin", "LogEntry")._default_manager.create(
-        user_id=by.pk,
-        content_type=ContentType.objects.get_for_model(model),
-        object_id=object_id,
-        object_repr=name[:200],
-        action_flag=flag,
-        change_message=text,
-    )

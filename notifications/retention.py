@@ -36,9 +36,7 @@ def remove(
     """
     ages = conf.get("RETENTION")
     wanted = set(states) if states is not None else set(ages)
-    if not wanted <= FINAL:
-        raise WrongState(f"Not ends: {', '.join(sorted(wanted - FINAL))}. There are: "
-                         f"{', '.join(sorted(FINAL))}.")  # fmt: skip
+    check_ends(wanted)
     removed = 0
     for state in sorted(wanted):
         age = older_than if older_than is not None else ages.get(state)
@@ -53,6 +51,13 @@ def remove(
                 rows = rows.filter(queue=queue)
             removed += rows.count() if dry_run else _delete(rows)
     return removed
+
+
+def check_ends(states: Collection[str]) -> None:
+    """Raise WrongState for a state that is no end."""
+    if others := set(states) - FINAL:
+        known = ", ".join(sorted(FINAL))
+        raise WrongState(f"Not ends: {', '.join(sorted(others))}. There are: {known}.")
 
 
 def batches(rows: QuerySet[Any]) -> Iterator[list[int]]:

@@ -8,7 +8,8 @@
 
 A call is a `Task` row in the caller's transaction. A worker claims one, runs it and settles it:
 in one transaction if the function is `atomic`, so that one which crashes and runs again doubles
-nothing it wrote. A failure is tried again by the policy and ends as a dead letter.
+nothing it wrote. A failure is tried again by the policy and ends as a dead letter; a task that
+raises `NotYet` is only put off.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
 from notifications import conf, holds, inserts, outbox, rings
-from notifications.errors import InvalidPayload, OutsideTransaction, UnknownTask
+from notifications.errors import InvalidPayload, NotYet, OutsideTransaction, UnknownTask
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Priority, Schedule, State, Task
 from notifications.outbox import DeadLetterDraft, Settlement
@@ -298,6 +299,8 @@ def _run(row: Task) -> None:
                 raise _LostLease
     except _LostLease:
         logger.warning("task %s (%s) lost its lease; nothing was kept", row.pk, row.name)
+    except NotYet as wait:
+        outbox.release([row], after=wait.after, reason=str(wait))
     except Exception as error:
         _fail(row, function, error, milliseconds=_since(began))
     finally:
