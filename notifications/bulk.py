@@ -153,6 +153,20 @@ def describe(row: Task) -> str:
     return f"{row.payload['verb']} {frozen['count']} {noun} {what}".rstrip()
 
 
+def count_done(row: Task) -> str:
+    """How far a task of this module is: "120 of 500", and why it stopped; empty for others."""
+    result = row.result or {}
+    if row.name != work_off.name or not result:
+        return ""
+    far = f"{result['done']} of {result['of']}"
+    return f"{far}; stopped: {result['stopped']}" if "stopped" in result else far
+
+
+def can_stop(row: Task) -> bool:
+    """Whether `stop` may be called for `row`."""
+    return row.name == work_off.name and row.state == State.PENDING
+
+
 @task(name="notifications.bulk", priority=Priority.HIGH, atomic=False, timeout=120.0)
 def work_off(
     verb: str, frozen: Mapping[str, Any], canary: int = 0, by: Any = None

@@ -16,11 +16,11 @@ DOORS = {
     "rest", "ringjobs", "templatetags", "testing", "urls", "vitals", "webhooks", "worker",
 }  # fmt: skip
 FLOW = {
-    "alerts", "audit", "bulk", "chain", "clock", "composition", "delivery", "dispatch", "events",
-    "fallback", "fates", "health", "holds", "hostjobs", "inbox", "judgement", "metrics",
-    "notifications", "operations", "outbox", "previews", "rates", "receipts", "recipients",
-    "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve", "statistics",
-    "subscribing", "suppressions", "synchronising", "tallies", "tasks",
+    "alerts", "audit", "bulk", "chain", "clock", "composition", "dead_letters", "delivery",
+    "dispatch", "events", "fallback", "fates", "health", "holds", "hostjobs", "inbox", "judgement",
+    "metrics", "notifications", "operations", "outbox", "previews", "rates", "receipts",
+    "recipients", "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
+    "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",

@@ -1,24 +1,37 @@
-"""The dead-letter queue: read, retry, delete."""
+"""The dead-letter queue: read, retry, discard; one, the chosen, a group, or all that match."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.core import signing
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
-from notifications import conf, operations
+from notifications import bulk, conf, dead_letters, operations
 from notifications.admin.filters import among, newest
 from notifications.admin.search import find_notifications
 from notifications.admin.standing import age, chip
-from notifications.admin.work import Button, Row, WorkAdmin, name_of, preformatted
+from notifications.admin.work import (
+    Button,
+    Row,
+    WorkAdmin,
+    name_of,
+    preformatted,
+    read_kind,
+)
+from notifications.bulk import Frozen, Verb
 from notifications.errors import WrongState
 from notifications.models import DeadLetter
 
@@ -43,7 +56,8 @@ class DeadLetterAdmin(WorkAdmin):
         "event id, a fingerprint, or exactly the recipient's address"
     )
     ordering = ("-id",)
-    actions = ("retry_chosen",)
+    actions = ("retry_chosen", "discard_chosen")
+    change_list_template = "admin/notifications/dead_letters.html"
     fieldsets = (
         (gettext_lazy("Data"), {"fields": ("shown_data",)}),
         (gettext_lazy("Error"), {"fields": ("code", "error", "shown_traceback")}),
@@ -75,8 +89,14 @@ class DeadLetterAdmin(WorkAdmin):
         return queryset.filter(found), False
 
     def get_urls(self) -> list[URLPattern]:
-        """The retry button of one entry."""
-        return [self.route("retry", self.retry_view), *super().get_urls()]
+        """The retry button of one entry, the groups, and what is done to many."""
+        wrap, name = self.admin_site.admin_view, "notifications_deadletter"
+        return [
+            path("groups/", wrap(self.groups_view), name=f"{name}_groups"),
+            path("many/", wrap(self.many_view), name=f"{name}_many"),
+            self.route("retry", self.retry_view),
+            *super().get_urls(),
+        ]
 
     # -- one entry ------------------------------------------------------------------------------
 
@@ -129,13 +149,15 @@ class DeadLetterAdmin(WorkAdmin):
         messages.success(request, _("The entry is deleted; nothing was sent."))
         return HttpResponseRedirect(self.page("changelist"))
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
-        """Discard the chosen; Django has written the audit lines."""
-        operations.discard_letters(queryset)
-
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Deleting discards: `delete_deadletter`."""
         return self.allowed(request, "delete_deadletter")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Ours. Django's own deletion would list every single entry."""
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """For `retry_chosen` and the button."""
@@ -175,11 +197,165 @@ class DeadLetterAdmin(WorkAdmin):
         note = letter.reason.removeprefix(word).lstrip(": ")
         return chip(word or _("dead"), "bad", note)
 
-    @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
-    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
-        """Try the chosen ones again."""
-        done = operations.retry_letters(queryset, by=request.user)
-        messages.success(request, _("%(count)s will be tried again.") % {"count": done})
+    # -- many -----------------------------------------------------------------------------------
+
+    @admin.action(description=gettext_lazy("Retry…"), permissions=["retry"])
+    def retry_chosen(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse:
+        """Ask, then try the chosen ones again."""
+        return self._ask_about(request, Verb.RETRY, queryset)
+
+    @admin.action(description=gettext_lazy("Discard…"), permissions=["delete"])
+    def discard_chosen(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> HttpResponse:
+        """Ask, then remove the chosen ones without sending."""
+        return self._ask_about(request, Verb.DISCARD, queryset)
+
+    def groups_view(self, request: HttpRequest) -> HttpResponse:
+        """What died, grouped by what it died of."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "media": self.media,
+            "title": _("Dead letters by error"),
+            "list": self.page("changelist"),
+            "many": self.page("many"),
+            "groups": [(group, *self._told(group)) for group in dead_letters.groups()],
+            "may_retry": self.has_retry_permission(request),
+            "may_discard": self.has_delete_permission(request),
+        }
+        return TemplateResponse(request, "admin/notifications/groups.html", context)
+
+    def many_view(self, request: HttpRequest) -> HttpResponse:
+        """Ask about all that match the address's values; with a POST, do what was asked about."""
+        if request.method == "POST":
+            return self._start(request)
+        verb = _read_verb(request.GET.get("verb"))
+        return self._ask(request, verb, bulk.freeze_letters(match=_match(request)))
+
+    def _ask_about(
+        self, request: HttpRequest, verb: Verb, queryset: QuerySet[DeadLetter]
+    ) -> HttpResponse:
+        """The same for an action: all that match, if all are chosen and the filters can say so."""
+        others = set(request.GET) - set(bulk.MATCHED) - {"p", "all"}
+        if request.POST.get("select_across") == "1" and not others:
+            frozen = bulk.freeze_letters(match=_match(request))
+        else:
+            chosen = queryset.order_by("pk").values_list("pk", flat=True)[: bulk.MOST_CHOSEN + 1]
+            try:
+                frozen = bulk.freeze_letters(ids=list(chosen))
+            except WrongState as error:
+                messages.error(request, str(error))
+                return HttpResponseRedirect(request.get_full_path())
+        return self._ask(request, verb, frozen)
+
+    def _ask(self, request: HttpRequest, verb: Verb, frozen: Frozen) -> HttpResponse:
+        if not self.allowed(request, _PERMISSIONS[verb]):
+            raise PermissionDenied
+        if not frozen.count:
+            messages.warning(request, _("There is none."))
+            return HttpResponseRedirect(self.page("changelist"))
+        retry = verb is Verb.RETRY
+        values = {
+            "title": _("Retry") if retry else _("Discard"),
+            "tone": "warn" if retry else "bad",
+            "question": _ask_how_many(verb, frozen.count),
+            "warning": _(
+                "Just these: what dies from now on is left alone. It runs in the background."
+            ),
+            "sample": self._sample(request, frozen),
+            "action": self.page("many"),
+            "hidden": [("asked", signing.dumps([verb, asdict(frozen)], salt=SALT, compress=True))],
+            "form": CanaryForm() if retry and frozen.count > bulk.CANARIES else None,
+            "button": _("Yes, retry") if retry else _("Yes, discard without sending"),
+            "looks": "default" if retry else "delete",
+        }
+        return self.ask(request, values, back=self.page("changelist"))
+
+    def _start(self, request: HttpRequest) -> HttpResponse:
+        if not any(self.allowed(request, permission) for permission in _PERMISSIONS.values()):
+            raise PermissionDenied
+        try:
+            word, fields = signing.loads(request.POST.get("asked", ""), salt=SALT, max_age=ASKED)
+        except signing.BadSignature:
+            messages.error(request, _("The question is too old. Ask again."))
+            return HttpResponseRedirect(self.page("changelist"))
+        verb = Verb(word)
+        if not self.allowed(request, _PERMISSIONS[verb]):
+            raise PermissionDenied
+        canary = bulk.CANARIES if verb is Verb.RETRY and "canary" in request.POST else 0
+        row = bulk.start(verb, Frozen(**fields), canary=canary, by=request.user)
+        messages.success(request, _("It runs in the background, as task #%(pk)d.") % {"pk": row.pk})
+        if self.allowed(request, "view_task"):
+            return HttpResponseRedirect(reverse("admin:notifications_task_change", args=[row.pk]))
+        return HttpResponseRedirect(self.page("changelist"))
+
+    def _sample(self, request: HttpRequest, frozen: Frozen) -> list[SafeString]:
+        letters: list[Any] = list(
+            bulk.letters_of(frozen)
+            .select_related("notification", "task")
+            .defer("notification__content", "traceback")
+            .order_by("-pk")[:SAMPLE]
+        )
+        self.dress(request, letters)
+        return [
+            format_html(
+                "{} #{} · {} · {} · {}",
+                name_of(each.work),
+                each.work.pk,
+                each.shown.recipient,
+                each.shown.about,
+                each.reason,
+            )
+            for each in letters
+        ]
+
+    def _told(self, group: dead_letters.Group) -> tuple[str, SafeString, SafeString]:
+        return (
+            read_kind(group.newest.name.rpartition(".")[2]), age(group.first_at), age(group.last_at)
+        )  # fmt: skip
+
+
+SALT = "notifications.admin.dead_letters"
+ASKED = 3600  # seconds a question may be answered after it was asked
+SAMPLE = 5  # entries that a question shows
+
+_PERMISSIONS = {Verb.RETRY: "retry_deadletter", Verb.DISCARD: "delete_deadletter"}
+
+
+class CanaryForm(forms.Form):
+    """Whether a few go first."""
+
+    canary = forms.BooleanField(
+        label=gettext_lazy("Send 5 first"),
+        initial=True,
+        required=False,
+        help_text=gettext_lazy("The others follow only if these arrive."),
+    )
+
+
+def _match(request: HttpRequest) -> dict[str, str]:
+    """The columns and values in the address."""
+    return {name: request.GET[name] for name in bulk.MATCHED if name in request.GET}
+
+
+def _read_verb(word: str | None) -> Verb:
+    for verb in _PERMISSIONS:
+        if verb == word:
+            return verb
+    raise Http404
+
+
+def _ask_how_many(verb: Verb, count: int) -> str:
+    if verb is Verb.RETRY:
+        text = ngettext("Retry %(count)d dead letter?", "Retry %(count)d dead letters?", count)
+    else:
+        text = ngettext(
+            "Discard %(count)d dead letter without sending?",
+            "Discard %(count)d dead letters without sending?",
+            count,
+        )
+    return text % {"count": count}
 
 
 def _retry_letter(letter: DeadLetter, *, by: Any) -> None:

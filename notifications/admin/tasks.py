@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications import conf
+from notifications import bulk, conf, operations
 from notifications.admin.base import floor_of
 from notifications.admin.filters import TaskStandingFilter, among
 from notifications.admin.standing import age
@@ -79,12 +79,22 @@ class TaskAdmin(RowAdmin):
 
     def facts(self, row: Task) -> list[tuple[str, Any]]:
         """Of which event, how far, how often tried, when asked for."""
+        done = bulk.count_done(row)
         return [
+            *([(_("Asked for"), bulk.describe(row))] if bulk.describe(row) else []),
+            *([(_("Done"), done)] if done else []),
             (_("Event"), row.topic or "–"),
             (_("Progress"), _bar(row) or "–"),
             (_("Attempts"), row.attempts),
             (_("Asked for"), age(row.created_at)),
         ]
+
+    def cancel(self, row: Any, *, by: Any) -> None:
+        """Withdraw a task that waits; stop one that works through many rows."""
+        if bulk.can_stop(row):
+            bulk.stop(row, by=by)
+        else:
+            operations.cancel(row, by=by)
 
     @admin.display(description=gettext_lazy("result"))
     def shown_result(self, row: Any) -> str:

@@ -193,7 +193,11 @@ class RowAdmin(WorkAdmin):
     def cancel_view(self, request: HttpRequest, pk: str) -> HttpResponse:
         """Withdraw a waiting row."""
         done = _("It is cancelled.")
-        return self.act(request, pk, "cancel_notification", operations.cancel, done)
+        return self.act(request, pk, "cancel_notification", self.cancel, done)
+
+    def cancel(self, row: Any, *, by: Any) -> None:
+        """Withdraw a waiting row. Raises WrongState."""
+        operations.cancel(row, by=by)
 
     @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:

@@ -48,14 +48,6 @@ def test_retry_delivers_exactly_one(script: Script) -> None:
     assert LogEntry.objects.get().change_message == "Retried."
 
 
-def test_the_chosen_are_retried_from_the_list(script: Script) -> None:
-    dead = letter(script)
-    data = {"action": "retry_chosen", "_selected_action": [dead.pk]}
-    content = boss().post(list_of("deadletter"), data, follow=True).content.decode()
-    assert "1 will be tried again." in content
-    assert Notification.objects.get().state == State.PENDING
-
-
 def test_delete_removes_the_entry_never_sends_and_leaves_an_audit_line(script: Script) -> None:
     dead = letter(script)
     client = boss()
@@ -70,14 +62,3 @@ def test_delete_removes_the_entry_never_sends_and_leaves_an_audit_line(script: S
     assert Notification.objects.get().state == State.DEAD
     assert len(script.sent) == 1
     assert LogEntry.objects.get().is_deletion()
-
-
-def test_the_chosen_are_deleted_after_a_confirmation(script: Script) -> None:
-    dead = letter(script)
-    client = boss()
-    data = {"action": "delete_selected", "_selected_action": [dead.pk]}
-    assert client.post(list_of("deadletter"), data).status_code == 200
-    assert DeadLetter.objects.exists()
-    client.post(list_of("deadletter"), {**data, "post": "yes"})
-    assert not DeadLetter.objects.exists()
-    assert LogEntry.objects.count() == 1

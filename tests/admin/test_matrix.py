@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.core import signing
 from django.test import Client
 
+from notifications import bulk
+from notifications.admin.dead_letters import SALT
+from notifications.bulk import Verb
 from notifications.models import DeadLetter, Notification, State, Task
 from notifications.muting import muted
 from orders.models import User
@@ -35,6 +39,9 @@ class World:
     task: Task
 
 
+Data = Callable[[World], Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Door:
     """One screen, or one thing to do."""
@@ -42,8 +49,11 @@ class Door:
     name: str
     address: Callable[[World], str]
     permission: str
-    post: Mapping[str, Any] | None = None  # what is sent, of a change
-    keys: Callable[[World], list[int]] = field(default=lambda world: [])  # of an action of a list
+    post: Data | None = None  # what is sent, of a change or a question
+
+
+def data(**values: Any) -> Data:
+    return lambda world: values
 
 
 def action(model: str, name: str, permission: str, row: str) -> Door:
@@ -51,18 +61,31 @@ def action(model: str, name: str, permission: str, row: str) -> Door:
         f"{model}: {name}",
         lambda world: list_of(model),
         permission,
-        {"action": name, "post": "yes"},
-        lambda world: [getattr(world, row).pk],
+        lambda world: {"action": name, "_selected_action": [getattr(world, row).pk]},
     )
 
 
-def one(model: str, verb: str, permission: str, row: str, **data: str) -> Door:
+def one(model: str, verb: str, permission: str, row: str, **values: str) -> Door:
     return Door(
         f"{model}: {verb} one",
         lambda world: url(model, verb, getattr(world, row).pk),
         permission,
-        data,
+        data(**values),
     )
+
+
+def many(verb: Verb, permission: str) -> Door:
+    def asked(world: World) -> Mapping[str, Any]:
+        return {
+            "asked": signing.dumps([verb, asdict(bulk.freeze_letters())], salt=SALT, compress=True)
+        }
+
+    return Door(f"{verb} many", lambda world: url("deadletter", "many"), permission, asked)
+
+
+def ask_many(verb: str, permission: str) -> Door:
+    return Door(f"{verb} many?", lambda world: f"{url('deadletter', 'many')}?verb={verb}",
+                permission)  # fmt: skip
 
 
 SCREENS = [
@@ -76,6 +99,11 @@ SCREENS = [
     Door("dead letters", lambda world: list_of("deadletter"), "view_deadletter"),
     Door("a dead letter", lambda world: page_of(world.dead), "view_deadletter"),
     Door("holds", lambda world: list_of("hold"), "view_hold"),
+    Door("groups", lambda world: url("deadletter", "groups"), "view_deadletter"),
+    ask_many("retry", "retry_deadletter"),
+    ask_many("discard", "delete_deadletter"),
+    action("deadletter", "retry_chosen", "retry_deadletter", "dead"),
+    action("deadletter", "discard_chosen", "delete_deadletter", "dead"),
 ]  # fmt: skip
 CHANGES = [
     one("notification", "retry", "retry_notification", "dead_row"),
@@ -87,9 +115,9 @@ CHANGES = [
     action("notification", "retry_chosen", "retry_notification", "dead_row"),
     action("notification", "cancel_chosen", "cancel_notification", "waiting"),
     action("task", "retry_chosen", "retry_notification", "task"),
-    action("deadletter", "retry_chosen", "retry_deadletter", "dead"),
-    action("deadletter", "delete_selected", "delete_deadletter", "dead"),
-    Door("pause", lambda world: url("hold", "pause"), "manage_queue", {"queue": "note"}),
+    many(Verb.RETRY, "retry_deadletter"),
+    many(Verb.DISCARD, "delete_deadletter"),
+    Door("pause", lambda world: url("hold", "pause"), "manage_queue", data(queue="note")),
 ]
 EVERYTHING = [*SCREENS, *CHANGES]
 
@@ -114,10 +142,7 @@ class Rows(World):
 def knock(client: Client, door: Door, world: World) -> Any:
     if door.post is None:
         return client.get(door.address(world))
-    keys = door.keys(world)
-    return client.post(
-        door.address(world), {**door.post, **({"_selected_action": keys} if keys else {})}
-    )
+    return client.post(door.address(world), door.post(world))
 
 
 def named(door: Door) -> str:
@@ -140,7 +165,7 @@ def test_staff_see_what_they_have_the_right_to_and_are_refused_the_rest(
     for door in EVERYTHING:
         if door.permission not in rights:
             assert knock(client, door, world).status_code == 403, door.name
-        elif door.post is None:
+        elif door in SCREENS:
             assert knock(client, door, world).status_code == 200, door.name
     assert not LogEntry.objects.exists()
 

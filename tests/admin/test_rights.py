@@ -46,7 +46,7 @@ def test_who_may_only_look_gets_403_and_no_button(
     ("model", "action"),
     [
         ("deadletter", "retry_chosen"),
-        ("deadletter", "delete_selected"),
+        ("deadletter", "discard_chosen"),
         ("notification", "retry_chosen"),
         ("notification", "cancel_chosen"),
         ("task", "retry_chosen"),
