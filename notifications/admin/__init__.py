@@ -4,9 +4,20 @@ from notifications.admin import (
     dead_letters,
     holds,
     notifications,
+    queues,
     suppressions,
     tasks,
     templates,
+    workers,
 )
 
-__all__ = ["dead_letters", "holds", "notifications", "suppressions", "tasks", "templates"]
+__all__ = [
+    "dead_letters",
+    "holds",
+    "notifications",
+    "queues",
+    "suppressions",
+    "tasks",
+    "templates",
+    "workers",
+]

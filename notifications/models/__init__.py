@@ -1,5 +1,6 @@
 """The rows. The database remembers; everything else can be lost."""
 
+from notifications.models import screens
 from notifications.models.alert import Alert
 from notifications.models.attempt import Attempt
 from notifications.models.dead_letter import DeadLetter
@@ -34,4 +35,5 @@ __all__ = [
     "Task",
     "Watermark",
     "Work",
+    "screens",
 ]

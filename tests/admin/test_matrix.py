@@ -11,7 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.core import signing
 from django.test import Client
 
-from notifications import bulk
+from notifications import bulk, holds
 from notifications.admin.dead_letters import SALT
 from notifications.bulk import Verb
 from notifications.models import DeadLetter, Notification, State, Task
@@ -83,6 +83,12 @@ def many(verb: Verb, permission: str) -> Door:
     return Door(f"{verb} many", lambda world: url("deadletter", "many"), permission, asked)
 
 
+def to_queue(verb: str, **values: Any) -> Door:
+    return Door(
+        f"{verb} a queue", lambda world: url("queue", verb, "note"), "manage_queue", data(**values)
+    )
+
+
 def ask_many(verb: str, permission: str) -> Door:
     return Door(f"{verb} many?", lambda world: f"{url('deadletter', 'many')}?verb={verb}",
                 permission)  # fmt: skip
@@ -99,6 +105,9 @@ SCREENS = [
     Door("dead letters", lambda world: list_of("deadletter"), "view_deadletter"),
     Door("a dead letter", lambda world: page_of(world.dead), "view_deadletter"),
     Door("holds", lambda world: list_of("hold"), "view_hold"),
+    Door("queues", lambda world: list_of("queue"), "view_hold"),
+    Door("a queue", lambda world: url("queue", "one", "note"), "view_hold"),
+    Door("workers", lambda world: list_of("worker"), "view_hold"),
     Door("groups", lambda world: url("deadletter", "groups"), "view_deadletter"),
     ask_many("retry", "retry_deadletter"),
     ask_many("discard", "delete_deadletter"),
@@ -118,6 +127,10 @@ CHANGES = [
     many(Verb.RETRY, "retry_deadletter"),
     many(Verb.DISCARD, "delete_deadletter"),
     Door("pause", lambda world: url("hold", "pause"), "manage_queue", data(queue="note")),
+    to_queue("pause"),
+    to_queue("resume"),
+    to_queue("clean", states=["sent"], days="3"),
+    to_queue("empty", name="note"),
 ]
 EVERYTHING = [*SCREENS, *CHANGES]
 
@@ -125,6 +138,7 @@ EVERYTHING = [*SCREENS, *CHANGES]
 @pytest.fixture
 def world(script: Script) -> World:
     dead = letter(script)
+    holds.hold("backlog", "note", reason="old")
     sent, waiting = ask("sent@example.com"), ask("waiting@example.com")
     Notification.objects.filter(pk=sent.pk).update(state=State.SENT)
     task = Task.objects.create(name="shop.stock.load", queue="default", state=State.DEAD)

@@ -1,0 +1,152 @@
+"""How each queue stands: what waits, since when, what goes out, and what holds it up.
+
+Every question is answered from an index and counts no further than MOST, so that a backlog of
+millions is looked at as quickly as an empty queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models.functions import Coalesce, Now
+
+from notifications import conf, holds
+from notifications.connections import quick_redis
+from notifications.models import Attempt, DeadLetter, Hold, Notification, Priority, State, Task
+
+MOST = 10_000  # rows counted; there may be more
+RECENT = 10_000  # newest attempts that the rate is taken from
+RATED = timedelta(minutes=5)
+
+_GOOD = ("accepted", "done")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLook:
+    """One queue at one moment. A count of more than MOST means: at least so many."""
+
+    name: str
+    carries: str  # its channel; "tasks"; or empty for a queue of the host's own
+    waiting: int = 0  # due, and not in a worker's hands
+    claimed: int = 0  # in a worker's hands
+    later: int = 0  # scheduled, or to be tried again
+    oldest: datetime | None = None  # when what waits longest was due
+    dead: int = 0
+    per_minute: float = 0.0  # done, over the last RATED
+    limit: conf.Rate | None = None
+    holds: tuple[Hold, ...] = ()  # the open ones that concern it
+    jobs: int | None = None  # of a host's own queue, in Redis; None: not known
+
+    @property
+    def ours(self) -> bool:
+        """Whether it carries this app's rows."""
+        return bool(self.carries)
+
+    @property
+    def paused(self) -> Hold | None:
+        """The hold on the queue itself."""
+        return next((each for each in self.holds if each.scope == Hold.Scope.QUEUE), None)
+
+
+def look_at_all() -> list[QueueLook]:
+    """Every queue of RQ_QUEUES, in its order. Redis is asked about the host's own queues only."""
+    opened, rates = _open_holds(), _rates()
+    return [_look(name, opened, rates) for name in conf.queue_names()]
+
+
+def look_at(name: str) -> QueueLook:
+    """One queue. Raises KeyError for one that is not in RQ_QUEUES."""
+    if name not in conf.queue_names():
+        raise KeyError(name)
+    return _look(name, _open_holds(), _rates())
+
+
+def why_nothing_goes() -> str | None:
+    """Why all queues are held, or None."""
+    return holds.current().everything
+
+
+def _look(name: str, opened: Iterable[Hold], rates: Mapping[str, float]) -> QueueLook:
+    channel = conf.channel_of_queue(name)
+    if not conf.owns_queue(name):
+        return QueueLook(name, "", jobs=_count_jobs(name))
+    model = Task if channel is None else Notification
+    pending = model._default_manager.filter(queue=name, state=State.PENDING).order_by()
+    waiting = _count(pending.filter(due_at__lte=Now()))
+    # Claimed rows are due when their lease ends: a narrow part of the index.
+    leased = pending.filter(due_at__gt=Now(), due_at__lte=Now() + _longest_lease())
+    claimed = _count(leased.filter(token__isnull=False))
+    return QueueLook(
+        name,
+        "tasks" if channel is None else channel.name,
+        waiting=waiting,
+        claimed=claimed,
+        later=max(0, _count(pending.filter(due_at__gt=Now())) - claimed),
+        oldest=_oldest(pending) if waiting else None,
+        dead=_count(DeadLetter.objects.filter(queue=name).order_by()),
+        per_minute=rates.get(name, 0.0),
+        limit=channel.rate if channel else None,
+        holds=tuple(each for each in opened if _concerns(each, name, channel)),
+    )
+
+
+def _count(rows: QuerySet[Any]) -> int:
+    return rows[: MOST + 1].count()
+
+
+def _oldest(pending: QuerySet[Any]) -> datetime | None:
+    """When what waits longest was due: of each priority the first in the index."""
+    firsts = (
+        pending.filter(priority=priority, due_at__lte=Now()).aggregate(at=Min("due_at"))["at"]
+        for priority in Priority
+    )
+    return min((at for at in firsts if at is not None), default=None)
+
+
+def _rates() -> dict[str, float]:
+    """Done in a minute, by queue, as far as the RECENT newest attempts tell."""
+    newest = Attempt.objects.aggregate(pk=Max("pk"))["pk"] or 0
+    recent = Attempt.objects.filter(pk__gt=newest - RECENT, created_at__gt=Now() - RATED)
+    rows = (
+        recent.filter(outcome__in=_GOOD)
+        .order_by()
+        .values(name=Coalesce("notification__queue", "task__queue"))
+        .annotate(count=Count("pk"))
+    )
+    minutes = RATED.total_seconds() / 60
+    return {row["name"]: row["count"] / minutes for row in rows}
+
+
+def _open_holds() -> list[Hold]:
+    still = Q(until=None) | Q(until__gt=Now()) | ~Q(cause=Hold.Cause.PERSON)
+    rows = Hold.objects.filter(still, lifted_at=None).select_related("by")
+    return list(rows.order_by("-id"))
+
+
+def _concerns(held: Hold, name: str, channel: conf.ChannelConf | None) -> bool:
+    if held.scope == Hold.Scope.ALL:
+        return True
+    if held.scope in (Hold.Scope.QUEUE, Hold.Scope.BACKLOG):
+        return held.name == name
+    if channel is None:
+        return False
+    if held.scope == Hold.Scope.PROVIDER:
+        return held.name in {provider.name for provider in channel.providers}
+    return held.scope == Hold.Scope.TEMPLATE and held.name.startswith(
+        holds.template_of(channel.name, "")
+    )
+
+
+def _longest_lease() -> timedelta:
+    return timedelta(seconds=max(conf.get("LEASE"), conf.get("LONGEST_TASK")))
+
+
+def _count_jobs(name: str) -> int | None:
+    try:
+        return int(quick_redis(name).llen(f"rq:queue:{name}"))
+    except Exception:  # Redis away, or a queue of a kind we do not know
+        return None

@@ -1,0 +1,135 @@
+"""How queues and workers stand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+from django.db.models.functions import Now
+from django.test import override_settings
+from django.utils import timezone
+from rq import Worker
+
+from notifications import holds, jobs, operations, queues, workers
+from notifications.connections import quick_redis
+from notifications.dispatch import notify
+from notifications.models import DeadLetter, Notification, Task
+from tests.scripted import REFUSED, Note, Script, scripted
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def script() -> Iterator[Script]:
+    with scripted() as running:
+        yield running
+
+
+def ask(count: int = 1, **options: Any) -> list[Notification]:
+    with transaction.atomic():
+        return notify(Note, to=[f"{n}@example.com" for n in range(count)], **options)
+
+
+def test_a_queue_says_what_waits_what_is_in_hand_and_what_comes_later() -> None:
+    waits, claimed, started = ask(3)
+    ask(delay=3600)
+    token = {"token": uuid4(), "due_at": Now() + timedelta(seconds=20)}
+    Notification.objects.filter(pk__in=[claimed.pk, started.pk]).update(**token)
+    Notification.objects.filter(pk=waits.pk).update(due_at=Now() - timedelta(minutes=5))
+    look = queues.look_at("note")
+    assert (look.waiting, look.claimed, look.later) == (1, 2, 1)
+    assert timedelta(minutes=4) < timezone.now() - look.oldest < timedelta(minutes=6)
+    assert (look.carries, look.ours, look.limit) == ("note", True, None)
+    with scripted(RATE="10/s"):
+        assert queues.look_at("note").limit.limit == 10
+
+
+def test_the_oldest_is_the_oldest_of_all_priorities() -> None:
+    rows = ask(3)
+    for priority, (row, minutes) in enumerate(zip(rows, (1, 9, 5), strict=True)):
+        due = Now() - timedelta(minutes=minutes)
+        Notification.objects.filter(pk=row.pk).update(priority=priority, due_at=due)
+    assert timezone.now() - queues.look_at("note").oldest > timedelta(minutes=8)
+
+
+def test_what_is_done_in_a_minute_and_what_died(script: Script) -> None:
+    script.answer("0@example.com", REFUSED)
+    rows = ask(11)
+    jobs.serve("note")
+    look = queues.look_at("note")
+    assert (look.waiting, look.oldest, look.dead, look.per_minute) == (0, None, 1, 2.0)
+    rows[1].attempt_set.update(created_at=Now() - timedelta(minutes=6))
+    assert queues.look_at("note").per_minute == 1.8
+
+
+def test_counting_stops_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues, "MOST", 2)
+    ask(5)
+    assert queues.look_at("note").waiting == 3
+
+
+def test_tasks_wait_in_queues_too() -> None:
+    dead = Task.objects.create(name="x", queue="default")
+    DeadLetter.objects.create(task=dead, name="x", queue="default", reason="r", attempts=1)
+    look = queues.look_at("default")
+    assert (look.carries, look.waiting, look.dead) == ("tasks", 1, 1)
+
+
+def test_every_hold_that_concerns_a_queue_is_told() -> None:
+    for scope, name in [
+        ("queue", "note"), ("queue", "default"), ("provider", "first"), ("provider", "second"),
+        ("backlog", "note"), ("template", "note/test_note"), ("template", "sms/test_note"),
+    ]:  # fmt: skip
+        holds.hold(scope, name, reason="r")
+    operations.pause("note", reason="wet", duration=timedelta(minutes=1))
+    found = {(held.scope, held.name) for held in queues.look_at("note").holds}
+    assert found == {
+        ("queue", "note"),
+        ("provider", "first"),
+        ("backlog", "note"),
+        ("template", "note/test_note"),
+    }
+    assert queues.look_at("note").paused.reason == "wet"
+    assert [held.name for held in queues.look_at("default").holds] == ["default"]
+    holds.hold("all", reason="stop")
+    assert len(queues.look_at("default").holds) == 2
+    assert queues.why_nothing_goes() == "stop"
+
+
+def test_all_queues_are_told_the_hosts_own_by_their_jobs() -> None:
+    by_name = {look.name: look for look in queues.look_at_all()}
+    assert list(by_name) == ["default", "note", "host"]
+    assert (by_name["host"].ours, by_name["host"].jobs) == (False, None)  # Redis is away
+    with on_redis():
+        redis = quick_redis("host")
+        redis.rpush("rq:queue:host", "a", "b")
+        assert queues.look_at("host").jobs == 2
+        redis.delete("rq:queue:host")
+    with pytest.raises(KeyError):
+        queues.look_at("gone")
+
+
+def test_workers_tell_where_they_are_and_what_they_serve() -> None:
+    with on_redis():
+        redis = quick_redis("note")
+        worker = Worker(["note", "host"], connection=redis, name="w1")
+        worker.hostname = "web-1"
+        worker.register_birth()
+        worker.heartbeat()
+        found = {look.name: look for look in workers.look_at_all()}["w1"]
+        worker.register_death()
+        redis.delete("rq:worker:w1")
+    assert (found.host, found.pid, found.queues) == ("web-1", os.getpid(), ("note", "host"))
+    assert timezone.now() - found.seen_at < timedelta(minutes=1)
+    assert found.state
+
+
+def on_redis() -> Any:
+    return override_settings(
+        RQ_QUEUES={name: {"URL": os.environ["REDIS_URL"]} for name in ("note", "host")}
+    )
