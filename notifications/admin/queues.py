@@ -84,7 +84,10 @@ class QueueAdmin(ScreenAdmin):
     def values(self, request: HttpRequest) -> dict[str, Any]:
         """Every queue."""
         return {
-            "looks": [_Shown(look, self.page("one", look.name)) for look in queues.look_at_all()],
+            "looks": [
+                Shown(look, self.page("one", look.name) if look.ours else "")
+                for look in queues.look_at_all()
+            ],
             "stopped": queues.why_nothing_goes(),
         }
 
@@ -159,7 +162,7 @@ class QueueAdmin(ScreenAdmin):
     def _one(self, request: HttpRequest, queue: str, **forms: Any) -> HttpResponse:
         if not self.has_view_permission(request):
             return self.draw(request, "queue.html", {})  # refuses, whether there is such a queue
-        shown = _Shown(self._look(queue), self.page("one", queue))
+        shown = Shown(self._look(queue))
         if self.allowed(request, "manage_queue"):
             forms = {"pause": PauseForm(), "clean": CleanForm(), "empty": EmptyForm()} | forms
         values = {
@@ -184,13 +187,15 @@ class QueueAdmin(ScreenAdmin):
         return HttpResponseRedirect(self.page("one", queue) if may_look else reverse("admin:index"))
 
 
-class _Shown:
-    """A queue in the words of the page."""
+class Shown:
+    """A queue in the words of a page; `url` is its own page, if it has one."""
 
-    def __init__(self, look: QueueLook, url: str) -> None:
-        self.look, self.url = look, url if look.ours else ""
-        self.waiting, self.later, self.dead = map(_count, (look.waiting, look.later, look.dead))
-        self.claimed = _count(look.claimed)
+    def __init__(self, look: QueueLook, url: str = "") -> None:
+        self.look, self.url = look, url
+        self.waiting, self.later, self.dead = map(
+            count_up_to, (look.waiting, look.later, look.dead)
+        )
+        self.claimed = count_up_to(look.claimed)
         self.oldest = age(look.oldest) if look.oldest else "–"
         self.rate = f"{look.per_minute:g}" if look.per_minute < 10 else f"{look.per_minute:.0f}"
         self.limit = f"{look.limit.limit} / {look.limit.seconds} s" if look.limit else "–"
@@ -209,7 +214,8 @@ class _Shown:
         return (_("working"), "wait") if self.look.waiting else (_("idle"), "good")
 
 
-def _count(number: int) -> str:
+def count_up_to(number: int) -> str:
+    """A count that went no further than MOST."""
     return f"> {MOST}" if number > MOST else str(number)
 
 

@@ -105,6 +105,7 @@ SCREENS = [
     Door("dead letters", lambda world: list_of("deadletter"), "view_deadletter"),
     Door("a dead letter", lambda world: page_of(world.dead), "view_deadletter"),
     Door("holds", lambda world: list_of("hold"), "view_hold"),
+    Door("overview", lambda world: list_of("overview"), "view_notification"),
     Door("queues", lambda world: list_of("queue"), "view_hold"),
     Door("a queue", lambda world: url("queue", "one", "note"), "view_hold"),
     Door("workers", lambda world: list_of("worker"), "view_hold"),

@@ -1,0 +1,89 @@
+"""The overview: how everything stands, with charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from notifications import overview, queues
+from notifications.admin.queues import Shown, count_up_to
+from notifications.admin.screen import ScreenAdmin
+from notifications.admin.standing import age
+from notifications.models.screens import Overview
+from notifications.overview import WINDOWS
+
+DEFAULT = "24h"
+LABELS = {
+    "1h": gettext_lazy("1 hour"),
+    "24h": gettext_lazy("24 hours"),
+    "7d": gettext_lazy("7 days"),
+    "30d": gettext_lazy("30 days"),
+}
+
+
+@admin.register(Overview)
+class OverviewAdmin(ScreenAdmin):
+    """Totals, charts with their numbers beneath, channels and queues."""
+
+    permission = "view_notification"
+    template = "overview.html"
+
+    class Media:
+        js = ("notifications/vendor/chart.umd.min.js", "notifications/overview.js")
+
+    def values(self, request: HttpRequest) -> dict[str, Any]:
+        """One window of time; any other word means the default one."""
+        name = request.GET.get("window", DEFAULT)
+        window = WINDOWS.get(name, WINDOWS[DEFAULT])
+        seen, looks = overview.look(window), queues.look_at_all()
+        oldest = min((look.oldest for look in looks if look.oldest), default=None)
+        steps = [(_label(at, name), tally) for at, tally in seen.steps]
+        letters = reverse("admin:notifications_deadletter_groups")
+        return {
+            "windows": [(each, LABELS[each], each == window.name) for each in WINDOWS],
+            "seen": seen,
+            "rate": _percent(seen.total.rate),
+            "waiting": count_up_to(sum(look.waiting for look in looks)),
+            "oldest": age(oldest) if oldest else "–",
+            "dead": sum(look.dead for look in looks),
+            "letters": letters if self.allowed(request, "view_deadletter") else "",
+            "steps": steps,
+            "channels": [
+                (channel, tally, _percent(tally.rate)) for channel, tally in seen.channels.items()
+            ],
+            "looks": [Shown(look, _page(request, look)) for look in looks],
+            "stopped": queues.why_nothing_goes(),
+            "chart": {
+                "labels": [label for label, _tally in steps],
+                "sets": [
+                    {"label": _("sent"), "tone": "good", "data": [t.sent for _l, t in steps]},
+                    {"label": _("failed"), "tone": "bad", "data": [t.failed for _l, t in steps]},
+                    {"label": _("waiting"), "tone": "wait", "data": [t.waiting for _l, t in steps]},
+                    {
+                        "label": _("not sent on purpose"),
+                        "tone": "off",
+                        "data": [t.withheld for _l, t in steps],
+                    },
+                ],
+            },
+        }
+
+
+def _page(request: HttpRequest, look: queues.QueueLook) -> str:
+    if not look.ours or not request.user.has_perm("notifications.view_hold"):
+        return ""
+    return reverse("admin:notifications_queue_one", args=[look.name])
+
+
+def _label(at: Any, window: str) -> str:
+    return date_format(at, {"1h": "H:i", "24h": "H:i", "7d": "D H:i"}.get(window, "j M"))
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1f} %"

@@ -1,0 +1,81 @@
+"""The overview's page."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from django.contrib.staticfiles import finders
+
+from notifications import holds, jobs, overview
+from tests.admin.screens import BOB, ask, boss, letter, list_of, staff, text_of, url
+from tests.scripted import Script
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def totals(content: str) -> dict[str, str]:
+    found = re.findall(r"<dt>([^<]+)</dt><dd>(.*?)</dd>", content)
+    return {name: re.sub(r"<[^>]+>", "", value) for name, value in found}
+
+
+def test_it_tells_what_was_sent_what_failed_and_what_waits(script: Script) -> None:
+    letter(script)
+    ask("eve@example.com")
+    jobs.serve("note")
+    ask()
+    content = text_of(boss(), list_of("overview"))
+    told = totals(content)
+    assert (told["Sent"], told["Failed"], told["Delivery rate"]) == ("1", "1", "50.0 %")
+    assert (told["Waiting now"], told["Dead letters"]) == ("1", "1")
+    assert "s ago" in told["Oldest wait"]
+    assert BOB not in content
+    assert url("deadletter", "groups") in content
+    assert url("queue", "one", "note") in content
+
+
+def test_the_chart_has_the_numbers_of_the_table(script: Script) -> None:
+    letter(script)
+    content = text_of(boss(), list_of("overview"), window="1h")
+    [data] = re.findall(r'<script id="ntf-data" type="application/json">(.*?)</script>', content)
+    chart = json.loads(data)
+    assert {each["label"]: sum(each["data"]) for each in chart["sets"]} == {
+        "sent": 0, "failed": 1, "waiting": 0, "not sent on purpose": 0,
+    }  # fmt: skip
+    assert all(len(each["data"]) == len(chart["labels"]) for each in chart["sets"])
+    assert content.count('<tr><th scope="row">') >= len(chart["labels"])
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("7d", "7d"), ("nonsense", "24h"), ("", "24h")])
+def test_a_window_is_chosen_in_the_address(asked: str, shown: str) -> None:
+    content = text_of(boss(), list_of("overview"), **({"window": asked} if asked else {}))
+    assert f'<a href="?window={shown}" aria-current="page">' in content
+
+
+def test_it_links_only_to_what_may_be_seen(script: Script) -> None:
+    letter(script)
+    content = text_of(staff("view_notification"), list_of("overview"))
+    assert url("deadletter", "groups") not in content
+    assert url("queue", "one", "note") not in content
+
+
+def test_it_says_what_stops_everything_and_what_it_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    holds.hold("all", reason="the printer burns")
+    ask()
+    ask()
+    monkeypatch.setattr(overview, "LOOKED_AT", 1)
+    content = text_of(boss(), list_of("overview"))
+    assert "Nothing goes out: the printer burns" in content
+    assert "There are many: those since" in content
+
+
+def test_the_chart_library_is_ours_to_serve_with_its_licence() -> None:
+    for name in ("chart.umd.min.js", "chart.LICENSE.md"):
+        assert finders.find(f"notifications/vendor/{name}")
+    content = text_of(boss(), list_of("overview"))
+    sources = re.findall(r'<script src="([^"]+)"', content)
+    assert any("chart.umd.min" in each for each in sources)
+    assert all(each.startswith("/") for each in sources)
