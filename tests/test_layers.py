@@ -21,7 +21,7 @@ FLOW = {
     "metrics", "notifications", "operations", "outbox", "overview", "previews", "queues", "rates",
     "receipts", "recipients", "resending", "retention", "rings", "senders", "sent_messages",
     "service", "sieve", "statistics", "subscribing", "suppressions", "synchronising", "tallies",
-    "tasks", "workers",
+    "tasks", "topics", "workers",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",

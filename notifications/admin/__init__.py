@@ -2,7 +2,10 @@
 
 from notifications.admin import (
     dead_letters,
+    deeds,
+    events,
     holds,
+    messages,
     notifications,
     overview,
     queues,
@@ -14,7 +17,10 @@ from notifications.admin import (
 
 __all__ = [
     "dead_letters",
+    "deeds",
+    "events",
     "holds",
+    "messages",
     "notifications",
     "overview",
     "queues",

@@ -6,7 +6,6 @@ permissions as before: proxies have none of their own, and no table.
 
 from __future__ import annotations
 
-from django.contrib.admin.models import LogEntry
 from django.utils.translation import gettext_lazy as _
 
 from notifications.models.hold import Hold
@@ -62,11 +61,11 @@ class Event(Hold):
         verbose_name_plural = _("events")
 
 
-class Deed(LogEntry):
+class Deed(Hold):
     """What people did to this app's rows."""
 
     class Meta:
         proxy = True
         default_permissions = ()
-        verbose_name = _("audit line")
+        verbose_name = _("audit log")
         verbose_name_plural = _("audit log")

@@ -22,7 +22,7 @@ BOB = "bob@example.com"
 
 def staff(*permissions: str) -> Client:
     with muted():
-        user = User.objects.create_user("staff", is_staff=True)
+        user = User.objects.create_user("staff", "staff@example.com", is_staff=True)
     for permission in permissions:
         app, _dot, code = permission.rpartition(".")
         user.user_permissions.add(

@@ -26,6 +26,7 @@ VIEWER = ("view_notification", "view_task", "view_deadletter", "view_hold")
 OPERATOR = (
     *VIEWER, "view_content", "retry_notification", "cancel_notification", "retry_deadletter",
     "delete_deadletter", "manage_queue", "send_test",
+    "admin.view_logentry",
 )  # fmt: skip
 
 
@@ -106,6 +107,13 @@ SCREENS = [
     Door("a dead letter", lambda world: page_of(world.dead), "view_deadletter"),
     Door("holds", lambda world: list_of("hold"), "view_hold"),
     Door("overview", lambda world: list_of("overview"), "view_notification"),
+    Door("templates", lambda world: list_of("message"), "view_notification"),
+    Door("a template", lambda world: url("message", "one", "test_note", "note"),
+         "view_notification"),
+    Door("its picture", lambda world: url("message", "picture", "test_note", "note"),
+         "view_notification"),
+    Door("events", lambda world: list_of("event"), "view_task"),
+    Door("audit log", lambda world: list_of("deed"), "admin.view_logentry"),
     Door("queues", lambda world: list_of("queue"), "view_hold"),
     Door("a queue", lambda world: url("queue", "one", "note"), "view_hold"),
     Door("workers", lambda world: list_of("worker"), "view_hold"),
@@ -128,6 +136,12 @@ CHANGES = [
     many(Verb.RETRY, "retry_deadletter"),
     many(Verb.DISCARD, "delete_deadletter"),
     Door("pause", lambda world: url("hold", "pause"), "manage_queue", data(queue="note")),
+    Door(
+        "send a test",
+        lambda world: url("message", "test", "test_note", "note"),
+        "send_test",
+        data(language="en"),
+    ),
     to_queue("pause"),
     to_queue("resume"),
     to_queue("clean", states=["sent"], days="3"),
