@@ -9,18 +9,21 @@ import pytest
 from django.conf import LazySettings
 from django.db import transaction
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, Page, Route
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from pytest_django.live_server_helper import LiveServer
+from rq import Worker
 
 from notifications import jobs, operations
+from notifications.connections import quick_redis
 from notifications.dispatch import notify, send_email
 from notifications.models import DeadLetter, Hold, Notification, State, Task
 from notifications.muting import muted
 from notifications.testing.smtp_server import Rule, SmtpServer
+from orders.checkout import place_order
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation
 from tests.acceptance.chromium import MARKS, POLICY
-from tests.orders.shop import make_order
+from tests.orders.shop import make_order, make_product
 
 pytestmark = MARKS
 
@@ -119,7 +122,7 @@ MEASURE = """() => {
   const behind = element => element
     ? [...behind(element.parentElement), getComputedStyle(element).backgroundColor] : ["#fff"];
   const contrasts = [...document.querySelectorAll(
-    "[class*=ntf-], [class*=ntf-] *, #content td, #content .readonly")]
+    "[class*=ntf-], [class*=ntf-] *, #content td, #content p, #content .readonly")]
     .filter(each => each.checkVisibility() && each.innerText && !each.closest(".button"))
     .map(each => {
       const back = behind(each);
@@ -136,7 +139,7 @@ MEASURE = """() => {
 
 
 @pytest.fixture
-def rows(mail: SmtpServer) -> list[str]:
+def rows(mail: SmtpServer) -> Iterator[list[str]]:
     """A row of every sort; the pages that show them."""
     dead = kill(mail, make_order())
     order = Order.objects.get()
@@ -154,9 +157,34 @@ def rows(mail: SmtpServer) -> list[str]:
     task = Task.objects.create(name="shop.stock.load", queue="documents", progress=40)
     operations.pause("documents", reason="the printer is out of paper")
     Notification.objects.filter(pk=scheduled.pk).update(to=f"{'long' * 15}@{'name' * 12}.example")
-    lists = [list_of(model) for model in ("notification", "task", "deadletter", "hold")]
+    lists = [list_of(model) for model in SCREENS]
     shown = [dead, sent, retrying, scheduled, task, Hold.objects.get()]
-    return lists + [page_of(row) for row in shown]
+    worker = Worker(["email", "documents"], connection=quick_redis("email"), name="somebody")
+    worker.register_birth()
+    yield [*lists, *(page_of(row) for row in shown), *questions(dead, sent)]
+    worker.register_death()
+    quick_redis("email").delete(worker.key)
+
+
+SCREENS = (
+    "overview", "notification", "task", "deadletter", "hold", "queue", "worker", "message", "event",
+    "deed",
+)  # fmt: skip
+
+
+def questions(dead: DeadLetter, sent: Notification) -> list[str]:
+    """Pages below those of the lists and the rows."""
+    return [
+        at("deadletter_groups"),
+        f"{at('deadletter_many')}?verb=retry",
+        at("notification_resend", sent.pk),
+        at("queue_one", "documents"),
+        at("message_one", dead.name, "email"),
+    ]
+
+
+def at(name: str, *args: Any) -> str:
+    return reverse(f"admin:notifications_{name}", args=args)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -247,6 +275,83 @@ def test_a_queue_is_paused_and_goes_on(open_page: Opener, mail: SmtpServer) -> N
     assert page.locator(".ntf-chip").all_inner_texts() == ["lifted"]
     jobs.serve("email")
     assert len(mail.wait_for(1)) == 1
+
+
+def test_from_the_order_that_failed_to_its_delivery(open_page: Opener, mail: SmtpServer) -> None:
+    with muted():
+        ann = User.objects.create_user("ann", "ann@example.com", first_name="Ann")
+    mail.rules[:] = [REFUSED]
+    with transaction.atomic():
+        order = place_order(
+            ann, basket={make_product(): 1}, payment=Order.Payment.PREPAID, address="Here"
+        )
+    jobs.serve("default")
+    jobs.serve("email")
+    page = open_page(list_of("notification"), scripts=False)
+    page.fill("#searchbar", order.number)
+    page.press("#searchbar", "Enter")
+    failed = page.locator("#result_list tbody tr", has_text="email")
+    assert failed.locator(".ntf-chip").inner_text() == "dead"
+    failed.get_by_role("link", name="Order confirmation").click()
+    assert "550 5.1.1 no such user" in page.inner_text(".ntf-timeline")
+    mail.rules.clear()
+    page.goto(at("deadletter_groups"))
+    group = page.locator(".ntf-table tbody tr")
+    assert group.locator(".ntf-chip").inner_text() == "550"
+    group.get_by_role("link", name="Retry…").click()
+    assert "Retry 1 dead letter?" in page.inner_text(".ntf-card")
+    page.get_by_role("button", name="Yes, retry").click()
+    assert "It runs in the background" in page.inner_text(".messagelist")
+    jobs.serve("default")
+    page.reload()
+    assert "1 of 1" in page.inner_text(".ntf-facts")
+    jobs.serve("email")
+    assert len(mail.wait_for(1)) == 1
+    page.goto(f"{list_of('notification')}?q={order.number}&channel=email")
+    assert page.inner_text("#result_list .ntf-chip") == "sent"
+
+
+def test_the_overview_draws_and_refreshes_only_while_somebody_looks(
+    open_page: Opener, mail: SmtpServer, complaints: list[str]
+) -> None:
+    order = make_order()
+    page = open_page(list_of("hold"))
+    page.clock.install()
+    page.goto(list_of("overview"))
+    sent = page.locator(".ntf-totals dd").first
+    drawn = "Chart.getChart('ntf-steps').data.datasets[0].data.reduce((a, b) => a + b)"
+    assert (sent.inner_text(), page.evaluate(drawn)) == ("0", 0)
+    page.select_option("#ntf-every", "5")
+    confirm(order)
+    jobs.serve("email")
+    with page.expect_response("**/overview/**"):
+        page.clock.run_for(5_100)
+    expect(sent).to_have_text("1")
+    assert page.evaluate(drawn) == 1
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    look_away = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(look_away % "true" + tell)
+    page.clock.run_for(60_000)
+    assert asked == []
+    page.evaluate(look_away % "false" + tell)
+    with page.expect_response("**/overview/**"):
+        page.clock.run_for(5_100)
+    assert complaints == []
+
+
+def test_without_scripts_the_overview_tells_the_same_in_tables(
+    open_page: Opener, mail: SmtpServer
+) -> None:
+    confirm(make_order())
+    jobs.serve("email")
+    page = open_page(f"{list_of('overview')}?window=7d", scripts=False)
+    assert page.locator(".ntf-chart").is_hidden()
+    assert page.locator(".ntf-refresh").is_hidden()
+    page.click("summary")
+    numbers = page.locator("details tbody td:nth-child(2)").all_inner_texts()
+    assert sum(map(int, numbers)) == 1
 
 
 def test_a_message_runs_no_script_in_its_preview(open_page: Opener) -> None:
