@@ -26,6 +26,7 @@ from notifications.redaction import mask
 
 RETRIED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED, State.SUPPRESSED}
 
+CHOSEN = 1000  # rows that an action takes within one request
 INDEXED = {"waiting", "retrying", "failed", "unknown"}  # ways to stand: see StandingFilter
 
 Row = Notification | Task
@@ -202,14 +203,29 @@ class RowAdmin(WorkAdmin):
     @admin.action(description=gettext_lazy("Retry"), permissions=["retry"])
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Retry the chosen rows that ended undone."""
+        if self._are_too_many(request, queryset):
+            return
         done = operations.retry_rows(queryset, by=request.user)
         messages.success(request, _("%(count)s will be tried again.") % {"count": done})
 
     @admin.action(description=gettext_lazy("Cancel"), permissions=["cancel"])
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Cancel the chosen rows that still wait."""
+        if self._are_too_many(request, queryset):
+            return
         done = operations.cancel_rows(queryset, by=request.user)
         messages.success(request, _("%(count)s cancelled.") % {"count": done})
+
+    def _are_too_many(self, request: HttpRequest, queryset: QuerySet[Any]) -> bool:
+        """Whether a request would take too long, said to the person."""
+        too_many = bool(queryset.order_by()[CHOSEN : CHOSEN + 1])
+        if too_many:
+            text = _(
+                "Choose at most %(most)d here. Dead letters can be retried by filter, and what "
+                "waits in a queue is cancelled on the queue's page."
+            )
+            messages.error(request, text % {"most": CHOSEN})
+        return too_many
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         """For the button and `retry_chosen`."""

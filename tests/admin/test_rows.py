@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 from django.test import override_settings
 
+from notifications.admin import work
 from notifications.dispatch import notify, send_email
 from notifications.kinds import Kind
 from notifications.message import Attachment
@@ -77,6 +78,18 @@ def test_the_chosen_rows_are_cancelled_and_retried_from_the_list() -> None:
         client.post(list_of("notification"), data)
         row.refresh_from_db()
         assert row.state == state
+
+
+@pytest.mark.parametrize("action", ["retry_chosen", "cancel_chosen"])
+def test_an_action_takes_only_as_many_as_a_request_has_time_for(
+    action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "CHOSEN", 1)
+    rows = [ask(), ask()]
+    data = {"action": action, "_selected_action": [row.pk for row in rows]}
+    content = boss().post(list_of("notification"), data, follow=True).content.decode()
+    assert "Choose at most 1 here." in content
+    assert set(Notification.objects.values_list("state", flat=True)) == {State.PENDING}
 
 
 def test_a_preview_runs_no_script_and_asks_for_its_permission() -> None:
