@@ -373,7 +373,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'task',
                 'verbose_name_plural': 'tasks',
-                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed')],
+                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed'), models.Index(condition=models.Q(('attempts__gt', 0), ('state', 'pending')), fields=['-id'], name='ntf_task_retrying')],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('name', 'key'), name='ntf_task_key')],
             },
         ),
@@ -419,6 +419,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='notification',
             index=models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_message_failed'),
+        ),
+        migrations.AddIndex(
+            model_name='notification',
+            index=models.Index(condition=models.Q(('attempts__gt', 0), ('state', 'pending')), fields=['-id'], name='ntf_message_retrying'),
         ),
         migrations.AddIndex(
             model_name='notification',

@@ -170,7 +170,8 @@ def work_indexes(prefix: str) -> list[models.Index]:
     """The indexes of a table of work; `prefix` makes their names unique.
 
     `claim` serves the claim query and the clock, and holds waiting rows only, so that it stays
-    small beside years of sent ones.
+    small beside years of sent ones. `failed` and `retrying` are for people who look for trouble;
+    what goes well is in neither.
     """
     return [
         models.Index(
@@ -184,4 +185,9 @@ def work_indexes(prefix: str) -> list[models.Index]:
             condition=~models.Q(about_id=""),
         ),
         models.Index(fields=["-id"], name=f"{prefix}_failed", condition=models.Q(state__in=FAILED)),
+        models.Index(
+            fields=["-id"],
+            name=f"{prefix}_retrying",
+            condition=models.Q(state=State.PENDING, attempts__gt=0),
+        ),
     ]

@@ -118,6 +118,7 @@ def test_a_filter_without_an_index_looks_through_the_newest_rows_and_says_so(
         ({"q": "once"}, "ntf_message_key"),
         ({"q": "7"}, "ntf_message_about"),
         ({"standing": "failed"}, "ntf_message_failed"),
+        ({"standing": "retrying"}, "ntf_message_retrying"),
         ({"standing": "waiting"}, "ntf_message_claim"),
     ],
 )

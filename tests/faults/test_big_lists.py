@@ -1,0 +1,122 @@
+"""With millions of rows every page of the admin answers at once (PostgreSQL)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.db import connection
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.postgres_only,
+    pytest.mark.timeout(3600),
+    pytest.mark.django_db(transaction=True),
+]
+
+ROWS = int(os.environ.get("ROWS", "5000000"))
+SECONDS = 0.3
+
+MESSAGES = """
+INSERT INTO notifications_notification
+    (queue, state, priority, lapses, attempts, started, about_type, about_id, reason, kind,
+     channel, "to", language, context, created_at, due_at, wanted_at, settled_at)
+SELECT 'note',
+       CASE WHEN i %% 100 = 0 THEN 'pending' WHEN i %% 200 = 1 THEN 'dead'
+            WHEN i %% 200 = 3 THEN 'cancelled' WHEN i %% 50 = 7 THEN 'delivered' ELSE 'sent' END,
+       i %% 4, 0, CASE WHEN i %% 100 = 0 AND i %% 1000 > 0 THEN 0 ELSE 1 END, false,
+       'orders.order', i::text, '',
+       CASE WHEN i < 500 THEN 'welcome' ELSE 'test_note' END,
+       'note', 'user' || i || '@example.com', 'en', '{}', at, at, at,
+       CASE WHEN i %% 100 = 0 THEN NULL ELSE at END
+FROM (SELECT i, now() - (%(rows)s - i) * interval '0.5 s' AS at
+      FROM generate_series(1, %(rows)s) i) AS made
+"""
+ATTEMPTS = """
+INSERT INTO notifications_attempt
+    (notification_id, number, provider, outcome, code, text, message_id, theirs, milliseconds,
+     created_at)
+SELECT id, 1, 'first', CASE state WHEN 'dead' THEN 'permanent' ELSE 'accepted' END, '250', '',
+       '<' || id || '@example.com>', false, 12, created_at
+FROM notifications_notification WHERE state <> 'pending'
+"""
+LETTERS = """
+INSERT INTO notifications_deadletter
+    (notification_id, queue, name, error, code, reason, traceback, attempts, fingerprint,
+     created_at)
+SELECT id, queue, kind, '', '55' || id %% 7, '550 no such user', '', 1, 'f' || id %% 7, created_at
+FROM notifications_notification WHERE state = 'dead'
+"""
+TASKS = """
+INSERT INTO notifications_task
+    (queue, state, priority, lapses, attempts, started, about_type, about_id, reason, name, topic,
+     payload, progress, event_id, created_at, due_at, wanted_at)
+SELECT 'default', 'done', 2, 0, 1, false, '', '', '', 'orders.notifications.confirm_order',
+       'order.placed', '{}', 0, gen_random_uuid(), created_at, created_at, created_at
+FROM notifications_notification WHERE id %% 5 = 0
+"""
+
+
+@pytest.fixture
+def script() -> Iterator[Any]:
+    # Imported late: pytest reads this file before Django has its settings.
+    with import_module("tests.scripted").scripted() as running:
+        yield running
+
+
+def test_every_page_answers_at_once(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    screens = import_module("tests.admin.screens")
+    with connection.cursor() as cursor:
+        cursor.execute(MESSAGES, {"rows": ROWS})
+        for sql in (ATTEMPTS, LETTERS, TASKS):
+            cursor.execute(sql.replace("%%", "%"))
+        cursor.execute("ANALYZE")
+        cursor.execute("SELECT max(id) FROM notifications_notification")
+        newest = cursor.fetchone()[0]
+    client = screens.boss()
+    messages, letters = screens.list_of("notification"), screens.list_of("deadletter")
+    addresses = [
+        messages,
+        f"{messages}?p=150",
+        *(f"{messages}?standing={name}" for name in ("waiting", "retrying", "sent", "failed",
+                                                     "unknown", "withdrawn")),
+        f"{messages}?kind=welcome",
+        f"{messages}?kind=test_note&standing=failed",
+        f"{messages}?channel=note&priority=0",
+        f"{messages}?state=cancelled",
+        f"{messages}?q=USER{ROWS // 2}@example.com",
+        f"{messages}?q={newest - 5}@example.com",
+        f"{messages}?q={ROWS // 3}",
+        f"{messages}?q=nothing",
+        screens.url("notification", "change", newest),
+        letters,
+        f"{letters}?code=553",
+        f"{letters}?q=user201@example.com",
+        screens.url("deadletter", "groups"),
+        f"{screens.url('deadletter', 'many')}?verb=retry&fingerprint=f3",
+        screens.list_of("task"),
+        f"{screens.list_of('task')}?topic=order.placed",
+        f"{screens.list_of('task')}?q=orders.notifications.confirm_order",
+        screens.list_of("queue"),
+        screens.url("queue", "one", "note"),
+        screens.list_of("event"),
+        *(f"{screens.list_of('overview')}?window={name}" for name in ("1h", "24h", "7d", "30d")),
+    ]  # fmt: skip
+    slow = []
+    for address in addresses:
+        took = min(_time(client, address) for _each in range(3))
+        with capsys.disabled():
+            print(f"{took * 1000:7.0f} ms  {address}")
+        if took > SECONDS:
+            slow.append((address, took))
+    assert slow == []
+
+
+def _time(client: Any, address: str) -> float:
+    began = time.monotonic()
+    assert client.get(address).status_code == 200
+    return time.monotonic() - began
