@@ -104,7 +104,7 @@ def start(verb: Verb, frozen: Frozen, *, canary: int = 0, by: Person = None) -> 
         raise WrongState("There is nothing to do.")
     payload = {"verb": verb.value, "frozen": asdict(frozen), "canary": canary}
     with transaction.atomic(using=router.db_for_write(Task)):
-        row: Task = work_off.enqueue(**payload, by=None if by is None else by.pk)
+        row: Task = work_off.enqueue(**payload, by=_key(by))
         audit(by, row, ADDITION, f"Asked for: {describe(row)}.")
     return row
 
@@ -120,7 +120,7 @@ def start_cleaning(queue: str, *, states: Sequence[str], older_than: timedelta, 
             queue=queue,
             states=sorted(states),
             seconds=older_than.total_seconds(),
-            by=None if by is None else by.pk,
+            by=_key(by),
         )
         audit(by, row, ADDITION, f"Asked for: {describe(row)}.")
     return row
@@ -304,6 +304,11 @@ def _empty(queue: str, keys: Sequence[int], *, by: Person) -> tuple[int, list[tu
 def _freeze(rows: models.QuerySet[Any], **chosen: Any) -> Frozen:
     newest = rows.order_by("-pk").values_list("pk", flat=True).first() or 0
     return Frozen(count=rows.order_by().count(), upto=newest, **chosen)
+
+
+def _key(by: Person) -> str | None:
+    """A person's key as a payload holds it; it may be a UUID."""
+    return None if by is None or by.pk is None else str(by.pk)
 
 
 def _person(pk: Any) -> Any:

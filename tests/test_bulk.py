@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -74,6 +75,13 @@ def test_what_was_frozen_is_retried_and_nothing_later(script: Script, ann: Any) 
     assert states() == [State.SENT] * 3 + [State.DEAD]
     told = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
     assert told == ["Asked for: retry 3 dead letters 550."] + ["Retried."] * 3
+
+
+def test_what_a_program_asks_for_leaves_no_line(script: Script) -> None:
+    kill(script, "a")
+    row = run(bulk.start(Verb.RETRY, bulk.freeze_letters(), by=AnonymousUser()))
+    assert (row.state, row.payload["by"]) == (State.DONE, None)
+    assert not LogEntry.objects.exists()
 
 
 def test_only_the_chosen_are_retried(script: Script) -> None:

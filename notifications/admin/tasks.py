@@ -23,6 +23,7 @@ from notifications.events import topics
 from notifications.models import Task
 from notifications.tasks import all_tasks
 
+REFRESH = 5  # seconds
 FOUND = 1000  # rows that each way of looking brings up
 
 
@@ -81,13 +82,17 @@ class TaskAdmin(RowAdmin):
         """Of which event, how far, how often tried, when asked for."""
         done = bulk.count_done(row)
         return [
-            *([(_("Asked for"), bulk.describe(row))] if bulk.describe(row) else []),
+            *([(_("Work"), bulk.describe(row))] if bulk.describe(row) else []),
             *([(_("Done"), done)] if done else []),
             (_("Event"), row.topic or "–"),
             (_("Progress"), _bar(row) or "–"),
             (_("Attempts"), row.attempts),
             (_("Asked for"), age(row.created_at)),
         ]
+
+    def more(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """The page of work on many rows is fetched anew while it runs."""
+        return {"refresh": REFRESH if bulk.can_stop(row) else 0}
 
     def cancel(self, row: Any, *, by: Any) -> None:
         """Withdraw a task that waits; stop one that works through many rows."""

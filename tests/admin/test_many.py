@@ -72,12 +72,14 @@ def test_a_group_is_retried_after_a_question_that_counts_and_shows_some(script: 
     assert BOB in question
     letter(script, "later@example.com")
     done = answer(client, question)
+    assert '<meta http-equiv="refresh" content="5">' in done.content.decode()
     row = run()
     assert done.redirect_chain[-1][0] == page_of(row)
     assert states() == [State.PENDING, State.PENDING, State.DEAD]
     content = text_of(client, page_of(row))
     assert "<dt>Done</dt><dd>2 of 2</dd>" in content
     assert "retry 2 dead letters" in content
+    assert 'http-equiv="refresh"' not in content
     assert DeadLetter.objects.filter(task__isnull=False).exists()
 
 
