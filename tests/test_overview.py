@@ -14,6 +14,7 @@ from django.utils import timezone
 from notifications import overview
 from notifications.dispatch import notify
 from notifications.models import Notification, State
+from notifications.models import Tally as Statistics
 from notifications.overview import WINDOWS
 from tests.scripted import Note, Script, scripted
 
@@ -91,9 +92,30 @@ def test_a_window_with_too_many_says_from_when_on_it_counts(
     assert overview.look(WINDOWS["1h"]).whole
 
 
+def test_a_window_with_too_many_is_told_by_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ask("sent", timedelta(hours=3))
+    new = ask("pending")
+    monkeypatch.setattr(overview, "LOOKED_AT", new.pk - old.pk)
+    ask("pending")
+    for queue, what, count in [
+        ("note", "accepted", 70),
+        ("note", "dead", 30),
+        ("note", "later", 9),
+        ("default", "done", 8),
+    ]:
+        row = {"queue": queue, "what": what, "count": count}
+        Statistics.objects.create(since=timezone.now() - timedelta(hours=2), **row)
+    seen = overview.look(WINDOWS["24h"])
+    assert (seen.total.sent, seen.total.failed, seen.total.rate) == (70, 30, 70.0)
+    assert (seen.tallied, seen.whole, list(seen.channels)) == (True, True, ["note"])
+    assert sum(tally.failed for _at, tally in seen.steps) == 30
+    assert not overview.look(WINDOWS["1h"]).tallied
+
+
 def test_it_asks_the_same_few_questions_however_many_there_are() -> None:
     for _each in range(5):
         ask("sent")
     with CaptureQueriesContext(connection) as queries:
         overview.look(WINDOWS["7d"])
     assert len(queries) <= 3
+    assert set(overview._FATES) == set(State)

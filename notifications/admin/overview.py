@@ -11,10 +11,11 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications import overview, queues
+from notifications import health, overview, queues
 from notifications.admin.queues import Shown, count_up_to
 from notifications.admin.screen import ScreenAdmin
 from notifications.admin.standing import age
+from notifications.health import Level
 from notifications.models.screens import Overview
 from notifications.overview import WINDOWS
 
@@ -25,6 +26,12 @@ LABELS = {
     "7d": gettext_lazy("7 days"),
     "30d": gettext_lazy("30 days"),
 }
+LEVELS = {
+    Level.HEALTHY: gettext_lazy("All is well."),
+    Level.DEGRADED: gettext_lazy("Somebody should look."),
+    Level.FAILING: gettext_lazy("Messages do not go out."),
+}
+TONES = {Level.HEALTHY: "good", Level.DEGRADED: "warn", Level.FAILING: "bad"}
 
 
 @admin.register(Overview)
@@ -41,7 +48,7 @@ class OverviewAdmin(ScreenAdmin):
         """One window of time; any other word means the default one."""
         name = request.GET.get("window", DEFAULT)
         window = WINDOWS.get(name, WINDOWS[DEFAULT])
-        seen, looks = overview.look(window), queues.look_at_all()
+        seen, looks, seen_health = overview.look(window), queues.look_at_all(), health.examine()
         oldest = min((look.oldest for look in looks if look.oldest), default=None)
         steps = [(_label(at, name), tally) for at, tally in seen.steps]
         letters = reverse("admin:notifications_deadletter_groups")
@@ -58,7 +65,9 @@ class OverviewAdmin(ScreenAdmin):
                 (channel, tally, _percent(tally.rate)) for channel, tally in seen.channels.items()
             ],
             "looks": [Shown(look, _page(request, look)) for look in looks],
-            "stopped": queues.why_nothing_goes(),
+            "level": LEVELS[seen_health.level],
+            "tone": TONES[seen_health.level],
+            "reasons": [reason.text for reason in seen_health.reasons],
             "chart": {
                 "labels": [label for label, _tally in steps],
                 "sets": [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
-from notifications import conf, workers
+from notifications import conf, health, workers
 from notifications.admin.screen import ScreenAdmin
 from notifications.admin.standing import age
 from notifications.models.screens import Worker
@@ -30,13 +30,18 @@ class WorkerAdmin(ScreenAdmin):
     template = "workers.html"
 
     def values(self, request: HttpRequest) -> dict[str, Any]:
-        """Every worker, and the queues that nobody serves."""
+        """Every worker, the queues that nobody serves, and the clocks."""
+        clocks = [
+            (name, ", ".join(names), _ago(since), *_life(seen))
+            for name, names, since, seen in health.clocks()
+        ]
         try:
             looks = workers.look_at_all()
         except RedisError as error:
-            return {"trouble": type(error).__name__}
+            return {"trouble": type(error).__name__, "clocks": clocks}
         served = {name for look in looks for name in look.queues}
         return {
+            "clocks": clocks,
             "looks": [(look, *_standing(look), _ago(look.seen_at), _ago(look.since))
                       for look in looks],
             "unserved": [name for name in conf.queue_names() if name not in served],
@@ -47,6 +52,12 @@ def _standing(look: WorkerLook) -> tuple[str, str]:
     if look.seen_at is None or timezone.now() - look.seen_at > SILENT:
         return _("silent"), "bad"
     return look.state, _TONES.get(look.state, "good")
+
+
+def _life(seen: datetime) -> tuple[Any, str, str]:
+    """When a clock was seen last, and what that means."""
+    silent = timezone.now() - seen > SILENT
+    return age(seen), _("silent") if silent else _("alive"), "off" if silent else "good"
 
 
 def _ago(moment: Any) -> Any:

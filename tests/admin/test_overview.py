@@ -8,7 +8,8 @@ import re
 import pytest
 from django.contrib.staticfiles import finders
 
-from notifications import holds, jobs, overview
+from notifications import health, holds, jobs, overview
+from notifications.health import Health, Level, Reason
 from tests.admin.screens import BOB, ask, boss, letter, list_of, staff, text_of, url
 from tests.scripted import Script
 
@@ -68,8 +69,22 @@ def test_it_says_what_stops_everything_and_what_it_leaves_out(
     ask()
     monkeypatch.setattr(overview, "LOOKED_AT", 1)
     content = text_of(boss(), list_of("overview"))
-    assert "Nothing goes out: the printer burns" in content
+    assert "Messages do not go out." in content
+    assert "everything is held: the printer burns" in content
     assert "There are many: those since" in content
+
+
+def test_it_says_in_words_what_is_wrong_and_when_all_is_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = boss()
+    monkeypatch.setattr(health, "examine", Health)
+    assert "All is well." in text_of(client, list_of("overview"))
+    wrong = Health([Reason(Level.DEGRADED, "email failed", "email: 150 failed jobs")])
+    monkeypatch.setattr(health, "examine", lambda: wrong)
+    content = text_of(client, list_of("overview"))
+    assert "Somebody should look." in content
+    assert "<li>email: 150 failed jobs</li>" in content
 
 
 def test_the_chart_library_is_ours_to_serve_with_its_licence() -> None:

@@ -11,9 +11,9 @@ from django.test import override_settings
 from django.utils import timezone
 from rq import Worker
 
-from notifications import holds, queues, tasks
+from notifications import health, holds, queues, tasks
 from notifications.connections import quick_redis
-from notifications.models import Hold, Notification, State, Task
+from notifications.models import Heartbeat, Hold, Notification, State, Task
 from tests.admin.screens import ask, boss, letter, list_of, page_of, staff, text_of, url
 from tests.scripted import Script
 
@@ -109,6 +109,18 @@ def test_other_queues_have_no_page(name: str) -> None:
 
 def test_without_redis_the_workers_are_not_known() -> None:
     assert "Redis does not answer" in text_of(boss(), list_of("worker"))
+
+
+def test_clocks_are_listed_even_without_redis() -> None:
+    health.beat("web-1:7", ["note", "default"])
+    health.beat("web-2:8", [])
+    Heartbeat.objects.filter(name="web-2:8").update(seen_at=timezone.now() - timedelta(hours=1))
+    content = text_of(boss(), list_of("worker"))
+    assert "web-1:7" in content
+    assert "note, default" in content
+    assert re.findall(r'ntf-chip ntf-(\w+)">(\w+)<', content) == [
+        ("good", "alive"), ("off", "silent"),
+    ]  # fmt: skip
 
 
 def test_workers_are_listed_and_unserved_queues_named() -> None:
