@@ -43,13 +43,12 @@ def test_a_message_is_found_by_the_orders_number() -> None:
     ask(about=order)
     ask("eve@example.com", about=make_order(customer))
     client = staff("view_notification", "view_content", "orders.view_order", "view_deadletter")
-    terms = [order.number, order.number.lower()]
-    if not Notification.objects.filter(pk=order.pk).exists():  # else it means that row as well
-        terms.append(str(order.pk))
-    for term in terms:
+    for term in (order.number, order.number.lower()):
         content = text_of(client, list_of("notification"), q=term)
         assert BOB in content
         assert "eve@example.com" not in content
+    # The order's key may be another message's number, and part of another order's.
+    assert BOB in text_of(client, list_of("notification"), q=str(order.pk))
 
 
 @pytest.mark.parametrize(
