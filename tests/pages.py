@@ -53,16 +53,42 @@ def block(page: str, heading: str, number: int = 0) -> str:
     return re.findall(r"```python\n(.*?)```", part, re.DOTALL)[number]
 
 
-class Project:
-    """An empty folder that became a shop by following "Add it to your project"."""
+def build_wheel(folder: Path) -> Path:
+    """The wheel of the package, made in `folder`."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
+        cwd=ROOT, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, settings: str = "") -> None:
+
+def install(folder: Path) -> Path:
+    """A folder for PYTHONPATH into which the wheel is installed; what it needs is here already."""
+    site = folder / "site"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run(
+        [*pip, "--no-index", "--no-deps", "--target", site, build_wheel(folder)],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    return site
+
+
+class Project:
+    """An empty folder that became a shop by following "Add it to your project".
+
+    `site` is where the package is installed.
+    """
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], *, site: Path, settings: str = ""
+    ) -> None:
         page = "add-to-your-project.md"
         self.folder = folder
         self.environment = {
             **os.environ,
             "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": f"{folder}:{ROOT}",
+            "PYTHONPATH": f"{folder}{os.pathsep}{site}",
             **environment,
         }
         self.write("settings.py", BEFORE + block(page, "1. Settings") + settings + AFTER)
