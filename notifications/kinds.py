@@ -6,6 +6,7 @@ autodiscovery. Declaring the class registers it under its `name`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from notifications.channels.whatsapp_template import Declared
     from notifications.models import Notification
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _registry: dict[str, type[Kind]] = {}
 
 
@@ -58,7 +60,7 @@ class Kind:
     address.
     """
 
-    name: ClassVar[str] = ""  # stable: rows and templates refer to it
+    name: ClassVar[str] = ""  # letters, digits, _ . -; stable: rows and templates refer to it
     channels: ClassVar[Channels] = ("email",)
     category: ClassVar[str] = "transactional"
     priority: ClassVar[Priority] = Priority.NORMAL
@@ -72,6 +74,11 @@ class Kind:
         super().__init_subclass__(**kwargs)
         if not cls.name:
             return
+        if not _NAME.fullmatch(cls.name):
+            raise ImproperlyConfigured(
+                f"{cls.__module__}.{cls.__qualname__} is named {cls.name!r}. The name of a kind "
+                "is part of paths: use letters, digits, underscores, dots and dashes only."
+            )
         known = _registry.get(cls.name)
         if known is not None and (known.__module__, known.__qualname__) != (
             cls.__module__,

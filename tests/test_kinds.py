@@ -26,6 +26,12 @@ def test_two_kinds_of_one_name_are_refused() -> None:
         type("Other", (Kind,), {"name": "test_note"})
 
 
+@pytest.mark.parametrize("name", ["two words", "shop/order", "naïve"])
+def test_a_name_that_cannot_be_part_of_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="letters, digits"):
+        type("Odd", (Kind,), {"name": name})
+
+
 def test_a_base_without_a_name_is_no_kind() -> None:
     class Base(Kind):
         channels = ("note",)

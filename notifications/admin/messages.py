@@ -37,7 +37,7 @@ class MessageAdmin(ScreenAdmin):
     def get_urls(self) -> list[URLPattern]:
         """The page of one kind on one channel, its picture, and the test."""
         wrap, name = self.admin_site.admin_view, "notifications_message"
-        one = "<slug:kind>/<slug:channel>/"
+        one = "<str:kind>/<slug:channel>/"
         return [
             *super().get_urls(),
             path(one, wrap(self.one_view), name=f"{name}_one"),

@@ -26,6 +26,12 @@ class Broken(Note):
         raise KeyError("bob@example.com")
 
 
+class Dotted(Note):
+    """A kind named as its app would be."""
+
+    name = "shop.dotted"
+
+
 @pytest.fixture(autouse=True)
 def channels(script: Any) -> Any:
     both = {**SETTINGS["CHANNELS"], "email": {}, "sms": {}}
@@ -41,6 +47,7 @@ def test_the_list_links_to_each_channel_of_each_kind() -> None:
     for channel in ("email", "sms"):
         assert url("message", "one", CONFIRMATION, channel) in content
     assert url("message", "one", "welcome", "sms") not in content
+    assert url("message", "one", Dotted.name, "note") in content
     assert "holds a secret" in content
 
 

@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from django.test import override_settings
 from django.utils import timezone
+from redis import Redis
 from rq import Worker
 
 from notifications import health, holds, queues, tasks
-from notifications.connections import quick_redis
 from notifications.models import Heartbeat, Hold, Notification, State, Task
 from tests.admin.screens import ask, boss, letter, list_of, page_of, staff, text_of, url
 from tests.scripted import Script
@@ -123,12 +123,11 @@ def test_clocks_are_listed_even_without_redis() -> None:
     ]  # fmt: skip
 
 
-def test_workers_are_listed_and_unserved_queues_named() -> None:
+def test_workers_are_listed_and_unserved_queues_named(redis: Redis) -> None:
     both = {name: {"URL": os.environ["REDIS_URL"]} for name in ("note", "host")}
     with override_settings(RQ_QUEUES=both):
         client = boss()
         assert "No worker is known." in text_of(client, list_of("worker"))
-        redis = quick_redis("note")
         worker = Worker(["note"], connection=redis, name="w1")
         worker.register_birth()
         worker.heartbeat()
