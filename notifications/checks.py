@@ -92,7 +92,8 @@ def _settings_errors() -> Iterator[object]:
             f'{{"REDIRECT": {{"email": "me@example.com"}}}}, not {rule!r}.'
         )
     ages = {f"RETENTION: {state}": age for state, age in conf.get("RETENTION").items()}
-    for where, age in {**ages, "BACKLOG_AGE": conf.get("BACKLOG_AGE")}.items():
+    ages |= {name: conf.get(name) for name in ("BACKLOG_AGE", "ERASE_AFTER", "UNKNOWN_AFTER")}
+    for where, age in ages.items():
         try:
             if age is not None:
                 conf.parse_duration(age)

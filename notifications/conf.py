@@ -126,6 +126,10 @@ DEFAULTS: dict[str, Any] = {
     "SUPPRESSION_KEY": "",
     "FRONTEND_URL": "",  # origin of absolute links in messages: workers have no request
     "FROM_EMAIL": "",  # From header; empty: DEFAULT_FROM_EMAIL
+    # How long after its end a message keeps its recipient, its context and the provider's ids;
+    # None: as long as the row. Dead letters keep theirs until somebody decides, inboxes until
+    # RETENTION.
+    "ERASE_AFTER": "14d",
     # How long each settled state is kept: rows are removed every hour, and by
     # `notifications_clean`.
     "RETENTION": {

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from notifications import conf, receipts, retention, synchronising, tallies
+from notifications import conf, erasure, receipts, retention, synchronising, tallies
 from notifications.kinds import Kind
 from notifications.models import Notification, Priority
 from notifications.tasks import task
@@ -49,6 +49,18 @@ def tidy() -> dict[str, int]:
         "receipts": receipts.forget_unmatched(UNMATCHED_KEPT),
         "tallies": tallies.forget_old(),
     }
+
+
+@task(
+    name="notifications.erase",
+    schedule="41 2 * * *",
+    priority=Priority.LOW,
+    atomic=False,
+    timeout=600.0,
+)
+def erase() -> int:
+    """Take personal data out of what ended longer than ERASE_AFTER ago."""
+    return erasure.erase_old()
 
 
 @task(name="notifications.synchronise", schedule="23 3 * * *", priority=Priority.LOW)

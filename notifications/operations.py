@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import django_rq
+from django.contrib.auth.models import AbstractBaseUser
 from django.db import router, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
@@ -34,6 +35,7 @@ from notifications import (
 )
 from notifications.audit import ADDITION, CHANGE, DELETION, Person, audit, audit_queue
 from notifications.dispatch import To, notify
+from notifications.erasure import Erased, erase_person
 from notifications.errors import WrongState
 from notifications.kinds import SAMPLE, Kind, get_kind
 from notifications.models import (
@@ -92,19 +94,18 @@ EMPTIED: dict[str, Any] = {
 def retry(row: Notification | Task, *, by: Person = None) -> None:
     """Send the same row again, as if for the first time; its dead letter goes.
 
-    Raises WrongState for a row that is not dead, unknown, cancelled, expired or suppressed.
+    Raises WrongState for a row that is not dead, unknown, cancelled, expired or suppressed, and for
+    one that was erased.
     """
     using = router.db_for_write(type(row))
     with transaction.atomic(using=using):
         states = [state for state in State if state != State.PENDING and may_move(state, "pending")]
         states.remove(State.SENT)  # only the provider's own report sends what was sent again
-        moved = (
-            type(row)
-            ._default_manager.using(using)
-            .filter(pk=row.pk, state__in=states)
-            .update(**AFRESH)
-        )
-        if not moved:
+        rows: QuerySet[Any] = type(row)._default_manager.using(using)
+        rows = rows.filter(pk=row.pk, state__in=states)
+        if isinstance(row, Notification):
+            rows = rows.filter(erased_at=None)
+        if not rows.update(**AFRESH):
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         audit(by, row, CHANGE, "Retried.")
@@ -242,6 +243,16 @@ def synchronise(*, by: Person = None) -> int:
     return len(names)
 
 
+def erase(
+    user: AbstractBaseUser | None = None, *, addresses: Collection[str] = (), by: Person = None
+) -> Erased:
+    """Take what is known of one person out of all messages to them; see `erase_person`."""
+    erased = erase_person(user, addresses=addresses)
+    if user is not None:
+        audit(by, user, CHANGE, f"Erased from {erased.messages} messages.")
+    return erased
+
+
 # -- a queue ------------------------------------------------------------------------------------
 
 
@@ -374,8 +385,10 @@ def _retry_letter(letter: DeadLetter, *, by: Person) -> None:
 
 
 def _state_of(row: Notification | Task) -> str:
-    state = type(row)._default_manager.filter(pk=row.pk).values_list("state", flat=True).first()
-    return state or "gone"
+    now = type(row)._default_manager.filter(pk=row.pk).first()
+    if now is None:
+        return "gone"
+    return "erased" if getattr(now, "erased_at", None) else str(now.state)
 
 
 def _link(row: Notification | Task) -> dict[str, Any]:

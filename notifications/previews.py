@@ -17,6 +17,8 @@ def preview(row: Notification) -> Any:
     A kind that makes a secret at send time is shown with its sample. Raises LookupError when
     there is nothing left to show, UnknownKind, and what templates raise.
     """
+    if row.erased_at is not None:
+        raise LookupError("Its content was erased.")
     channel = conf.channel(row.channel).channel
     if not row.kind:
         if row.content is None:

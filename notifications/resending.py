@@ -34,6 +34,8 @@ def copy(row: Notification, *, key: str) -> tuple[Notification, bool]:
         first = rows.get(pk=row.pk)
         if first.state not in RESENT:
             raise WrongState(f"{first} is {first.state}: only what went out can be sent again.")
+        if first.erased_at is not None:
+            raise WrongState(f"{first} was erased: there is nothing left to send.")
         if not first.kind and first.content is None:
             raise WrongState(f"The content of {first} was erased when it was sent.")
         before = rows.filter(channel=first.channel, key=key).first()

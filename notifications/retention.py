@@ -45,7 +45,7 @@ def remove(
         for model in (Notification, Task):
             before = Now() - conf.parse_duration(age)
             rows = model._default_manager.filter(
-                pk__lte=_last_made(model, before), state=state, settled_at__lt=before
+                pk__lte=made_before(model, before), state=state, settled_at__lt=before
             )
             if queue is not None:
                 rows = rows.filter(queue=queue)
@@ -68,7 +68,7 @@ def batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
         last = ids[-1]
 
 
-def _last_made(model: type[Notification] | type[Task], before: Combinable) -> int:
+def made_before(model: type[Notification] | type[Task], before: Combinable) -> int:
     """The primary key up to which rows were made before that time; 0 if none was.
 
     Keys grow with time, so a few looks at the primary key find it; an index on the times would cost

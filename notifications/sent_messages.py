@@ -52,12 +52,12 @@ class SentMessage:
 
 
 def lock(ids: Collection[int]) -> dict[int, SentMessage]:
-    """The messages with these primary keys that nobody else has locked."""
+    """The messages with these primary keys that nobody else has locked and nobody erased."""
     if not ids:
         return {}
     rows = (
         Notification.objects.using(_using())
-        .filter(pk__in=ids)
+        .filter(pk__in=ids, erased_at=None)  # nothing is left that could go again
         .order_by("pk")
         .select_for_update(skip_locked=True, no_key=True)
         .annotate(

@@ -17,11 +17,11 @@ DOORS = {
 }  # fmt: skip
 FLOW = {
     "alerts", "audit", "bulk", "chain", "clock", "composition", "dead_letters", "delivery",
-    "dispatch", "events", "fallback", "fates", "health", "holds", "hostjobs", "inbox", "judgement",
-    "metrics", "notifications", "operations", "outbox", "overview", "previews", "queues", "rates",
-    "receipts", "recipients", "resending", "retention", "rings", "senders", "sent_messages",
-    "service", "sieve", "statistics", "subscribing", "suppressions", "synchronising", "tallies",
-    "tasks", "topics", "workers",
+    "dispatch", "erasure", "events", "fallback", "fates", "health", "holds", "hostjobs",
+    "inbox", "judgement", "metrics", "notifications", "operations", "outbox", "overview",
+    "previews", "queues", "rates", "receipts", "recipients", "resending", "retention", "rings",
+    "senders", "sent_messages", "service", "sieve", "statistics", "subscribing", "suppressions",
+    "synchronising", "tallies", "tasks", "topics", "workers",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",

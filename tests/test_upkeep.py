@@ -175,7 +175,7 @@ def test_the_walk_over_old_rows_ends_where_the_young_ones_begin(count: int, aged
     rows = [old(40 if place < aged else 0, State.PENDING) for place in range(count)]
     Notification.objects.filter(pk__in=[each.pk for each in rows[1::3]]).delete()  # gaps
     left = list(Notification.objects.order_by("pk").values_list("pk", "created_at"))
-    bound = retention._last_made(Notification, Now() - timedelta(days=30))
+    bound = retention.made_before(Notification, Now() - timedelta(days=30))
     expected = [each.pk for place, each in enumerate(rows) if place < aged]
     older = [pk for pk, _made in left if pk in expected]
     assert [pk for pk, _made in left if pk <= bound] == older

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.db.models import QuerySet, Value
+from django.db.models import QuerySet
 from django.db.models.functions import Upper
 from django.http import HttpRequest
 
 from notifications import conf
 from notifications.admin.about import find_objects
+from notifications.errors import InvalidAddress
 from notifications.models import Attempt, Notification
 
 FOUND = 1000  # rows that each way of looking brings up
@@ -39,10 +41,20 @@ def find_notifications(
     number = term.removeprefix("#")
     if number.isdecimal():
         found |= _ids(rows.filter(pk=int(number)))
-    if by_address and "@" in term and not term.startswith("<"):
-        same = rows.alias(address=Upper("to")).filter(address=Upper(Value(term)))
+    if by_address:
+        same = rows.alias(address=Upper("to")).filter(address__in=_addresses(term))
         found |= _ids(same.order_by("-pk"))
     return found
+
+
+def _addresses(term: str) -> set[str]:
+    """What `term` is as an address of each channel: numbers are typed in many ways."""
+    addresses = set()
+    for each in conf.channels().values():
+        if not each.channel.kept:
+            with suppress(InvalidAddress):
+                addresses.add(each.channel.clean(term).upper())
+    return addresses
 
 
 def _ids(rows: QuerySet[Notification, Any]) -> set[int]:

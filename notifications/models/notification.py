@@ -64,6 +64,9 @@ class Notification(Work):
         editable=False,
         help_text=_("encrypted content of mail without a kind, erased once sent"),
     )
+    erased_at = models.DateTimeField(
+        _("erased at"), null=True, editable=False, help_text=_("holds no personal data since")
+    )
 
     class Meta:
         verbose_name = _("notification")
