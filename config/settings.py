@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "orders",
     "notifications",  # before django_rq: its rqworker has better defaults
     "django_rq",
+    "drf_spectacular_sidecar",  # the page that shows the API
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -102,6 +102,11 @@ def _settings_errors() -> Iterator[object]:
     webhook = conf.get("ALERTS").get("WEBHOOK", "")
     if webhook and not str(webhook).startswith(("https://", "http://")):
         yield f"NOTIFICATIONS['ALERTS']['WEBHOOK'] must begin with https://, not {webhook!r}."
+    for name, rate in {**conf.DEFAULTS["REST"], **conf.get("REST")}.items():
+        try:
+            conf.parse_rate(rate)
+        except (ImproperlyConfigured, TypeError) as error:
+            yield f"NOTIFICATIONS['REST'][{name!r}]: {error}"
     for parse in (conf.retry_policy, conf.channels):
         try:
             parse()

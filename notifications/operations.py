@@ -128,6 +128,21 @@ def cancel(row: Notification | Task, *, by: Person = None) -> None:
         audit(by, row, CHANGE, "Cancelled.")
 
 
+def remove(row: Notification | Task, *, by: Person = None) -> None:
+    """Delete a row with all that belongs to it; one that waits is never sent.
+
+    Raises WrongState for a row that a worker has in hand.
+    """
+    using = router.db_for_write(type(row))
+    with transaction.atomic(using=using):
+        rows = type(row)._default_manager.using(using).select_for_update()
+        now = rows.filter(pk=row.pk).first()  # locked: no worker starts it meanwhile
+        if now is None or (now.token is not None and now.started):
+            raise WrongState(f"{row} is {'being sent' if now else 'gone'}.")
+        audit(by, row, DELETION, f"Removed: it was {now.state}.")
+        now.delete()
+
+
 def discard(letter: DeadLetter, *, by: Person = None) -> None:
     """Remove a dead letter without sending; its row stays dead."""
     with transaction.atomic(using=router.db_for_write(DeadLetter)):

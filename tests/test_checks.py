@@ -47,6 +47,8 @@ def test_the_shop_is_in_order() -> None:
         ({"TASK_QUEUES": "default"}, "must be a list of names, not 'default'"),
         ({"RECIPIENTS": {"email": "x"}}, 'must be "*", a list of address patterns or'),
         ({"RETENTION": {"sent": "a month"}}, "RETENTION: sent: 'a month' is no duration"),
+        ({"ERASE_AFTER": "soon"}, "ERASE_AFTER: 'soon' is no duration"),
+        ({"REST": {"RATE": "fast"}}, "'RATE']: 'fast' is no rate"),
         ({"BACKLOG_AGE": "3 days"}, "BACKLOG_AGE: '3 days' is no duration"),
         ({"ALERTS": {"WEBHOOK": "file:///etc/passwd"}}, "must begin with https://, not 'file:"),
         ({"RETRY": {"RETRIES": -1}}, "['RETRY']: "),

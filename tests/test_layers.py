@@ -16,12 +16,13 @@ DOORS = {
     "rest", "ringjobs", "templatetags", "testing", "urls", "vitals", "webhooks", "worker",
 }  # fmt: skip
 FLOW = {
-    "alerts", "audit", "bulk", "chain", "clock", "composition", "dead_letters", "delivery",
-    "dispatch", "erasure", "events", "fallback", "fates", "health", "holds", "hostjobs",
-    "inbox", "judgement", "metrics", "notifications", "operations", "outbox", "overview",
-    "previews", "queues", "rates", "receipts", "recipients", "resending", "retention", "rings",
-    "senders", "sent_messages", "service", "sieve", "statistics", "subscribing", "suppressions",
-    "synchronising", "tallies", "tasks", "topics", "workers",
+    "alerts", "audit", "bounds", "bulk", "chain", "clock", "composition", "dead_letters",
+    "delivery", "dispatch", "erasure", "events", "fallback", "fates", "health", "holds",
+    "hostjobs", "inbox", "judgement", "metrics", "notifications", "operations", "outbox",
+    "overview", "previews", "queues", "rates", "receipts", "recipients", "resending",
+    "retention", "rings", "senders", "sent_messages", "service", "sieve", "statistics",
+    "subscribing", "suppressions", "synchronising", "tallies", "tasks", "tokens", "topics",
+    "workers",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
@@ -64,7 +65,7 @@ def test_no_door_opens_into_another_but_commands_admin_and_worker(graph: grimp.I
         ("worker", "jobs"), ("worker", "ringjobs"), ("ringjobs", "jobs"), ("checks", "worker"),
         ("management", "jobs"), ("management", "worker"), ("management", "testing"),
         ("templatetags", "bell"), ("urls", "webhooks"), ("urls", "monitoring"),
-        ("worker", "vitals"),
+        ("worker", "vitals"), ("rest", "monitoring"),
     }  # fmt: skip
     between = {
         (room(a), room(b))

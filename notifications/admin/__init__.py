@@ -12,6 +12,7 @@ from notifications.admin import (
     suppressions,
     tasks,
     templates,
+    tokens,
     workers,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "suppressions",
     "tasks",
     "templates",
+    "tokens",
     "workers",
 ]

@@ -18,10 +18,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
+from notifications import bounds
 from notifications.errors import WrongState
 
 COUNTED = 10_000  # rows a list counts and pages through at most; beyond it says "more than"
-LOOKED_THROUGH = 200_000  # newest rows that a filter without an index looks through
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]
@@ -44,12 +44,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         return rows.order_by()[: COUNTED + 1].count()
 
 
-def floor_of(model: type[models.Model]) -> int:
-    """The newest LOOKED_THROUGH rows of `model` have primary keys above this."""
-    newest = model._default_manager.order_by("-pk").values_list("pk", flat=True).first()
-    return (newest or 0) - LOOKED_THROUGH
-
-
 class BoundedChangeList(ChangeList):
     """Filters without an index look through the newest rows only, and the list says so."""
 
@@ -63,10 +57,10 @@ class BoundedChangeList(ChangeList):
         assert isinstance(self.model_admin, ReadOnlyAdmin)
         if self.query or not self.has_active_filters or self.model_admin.has_index(self.params):
             return rows
-        floor = floor_of(self.model)
+        floor = bounds.floor_of(self.model)
         if floor <= 0:
             return rows
-        self.looked_through = LOOKED_THROUGH
+        self.looked_through = bounds.LOOKED_THROUGH
         return rows.filter(pk__gt=floor)
 
 

@@ -14,8 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from notifications import bulk, conf, operations
-from notifications.admin.base import floor_of
+from notifications import bounds, bulk, conf, operations
 from notifications.admin.filters import TaskStandingFilter, among
 from notifications.admin.standing import age
 from notifications.admin.work import RowAdmin, name_of
@@ -71,7 +70,7 @@ class TaskAdmin(RowAdmin):
             recent |= Q(event_id=UUID(term))
         found = {
             *rows.filter(key=term, name__in=all_tasks())[:FOUND],
-            *rows.filter(recent, pk__gt=floor_of(Task))[:FOUND],
+            *rows.filter(recent, pk__gt=bounds.floor_of(Task))[:FOUND],
             *([int(number)] if number.isdecimal() else []),
         }
         return queryset.filter(pk__in=found), False

@@ -2,6 +2,7 @@
 
 from notifications.models import screens
 from notifications.models.alert import Alert
+from notifications.models.api_token import ApiToken
 from notifications.models.attempt import Attempt
 from notifications.models.dead_letter import DeadLetter
 from notifications.models.hold import Hold
@@ -18,6 +19,7 @@ from notifications.models.work import Priority, State, Work
 
 __all__ = [
     "Alert",
+    "ApiToken",
     "Attempt",
     "DeadLetter",
     "Heartbeat",

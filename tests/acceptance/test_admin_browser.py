@@ -168,7 +168,7 @@ def rows(mail: SmtpServer) -> Iterator[list[str]]:
 
 SCREENS = (
     "overview", "notification", "task", "deadletter", "hold", "queue", "worker", "message", "event",
-    "deed",
+    "deed", "apitoken",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from notifications import holds, jobs
+from notifications import bounds, holds, jobs
 from notifications.admin import base
 from notifications.models import DeadLetter, Hold, Notification, State, Task
 from notifications.tasks import all_tasks
@@ -97,7 +97,7 @@ def test_a_filter_without_an_index_looks_through_the_newest_rows_and_says_so(
     Notification.objects.update(state=State.SENT)
     client = boss()
     for monkey, found in ((rows[-1].pk, 3), (1, 1)):
-        monkeypatch.setattr(base, "LOOKED_THROUGH", monkey)
+        monkeypatch.setattr(bounds, "LOOKED_THROUGH", monkey)
         content = text_of(client, list_of("notification"), kind="test_note")
         assert content.count("@example.com") == found
         assert ("This filter looks through the newest 1;" in content) == (found == 1)

@@ -1,0 +1,441 @@
+"""Messages, tasks and dead letters over the API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError as BadValue
+from django.db import transaction
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from notifications import bulk, operations
+from notifications.bulk import Verb
+from notifications.dead_letters import groups
+from notifications.dispatch import To, notify
+from notifications.kinds import all_kinds, get_kind
+from notifications.models import DeadLetter, Notification, Priority, Task
+from notifications.previews import preview
+from notifications.redaction import describe
+from notifications.rest import queries, shapes
+from notifications.rest.base import Pages, TestThrottle, Throttle, View, described
+from notifications.rest.problems import Conflict, Reused
+
+SHOWN = 100  # attempts, receipts and deeds of a timeline, each
+SAMPLE = 5  # dead letters that a dry run shows
+LONGEST_KEY = 100  # characters of an Idempotency-Key
+
+IDEMPOTENCY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": f"^[!-~]{{1,{LONGEST_KEY}}}$"},
+    OpenApiParameter.HEADER,
+    description="the same one does it once",
+)
+
+
+def operation(view: View, task: Task, count: int) -> Response:
+    """202: it is done in the background."""
+    url = reverse("notifications_api:task", args=[task.pk], request=view.request)
+    return view.show(shapes.OperationShape, {"task": task.pk, "url": url, "count": count}, 202)
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+class Notifications(View):
+    """All messages."""
+
+    needs = {"get": "view_notification", "post": ("add_notification", "view_notification")}
+    pagination_class = Pages
+
+    @described(
+        parameters=[shapes.NotificationsQuery], responses=shapes.NotificationShape(many=True)
+    )
+    def get(self, request: Request) -> Response:
+        """Messages, the newest first. Filters without an index look through the newest 200,000."""
+        asked = self.asked(shapes.NotificationsQuery)
+        return self.page(shapes.NotificationShape, queries.notifications(asked, request))
+
+    @described(
+        parameters=[IDEMPOTENCY],
+        request=shapes.WriteShape,
+        responses={201: shapes.MadeShape},
+    )
+    def post(self, request: Request) -> Response:
+        """Ask for a message of a kind: one row on each of its channels."""
+        given = self.read(shapes.WriteShape)
+        key = _idempotency_key(request)
+        kind = get_kind(given["kind"])
+        options: dict[str, Any] = {
+            name: given[name] for name in ("channels", "delay", "at") if name in given
+        }
+        if "priority" in given:
+            options["priority"] = Priority[given["priority"].upper()]
+        context, language = given.get("context", {}), given.get("language", "")
+        with transaction.atomic():
+            rows = notify(
+                kind, to=_recipient(given), context=context, language=language, key=key, **options
+            )
+        made = list(Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"))
+        if any(row.kind != kind.name or row.context != context for row in made):
+            raise Reused("This Idempotency-Key came with another message before.")
+        return self.show(shapes.MadeShape, {"notifications": made}, 201)
+
+
+class OneNotification(View):
+    """One message."""
+
+    needs = {"get": "view_notification", "delete": ("delete_notification", "view_notification")}
+
+    @described(responses=shapes.NotificationShape)
+    def get(self, request: Request, pk: int) -> Response:
+        """Where it stands."""
+        return self.show(shapes.NotificationShape, self.find(_messages(), pk))
+
+    @described(responses={204: None})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Remove it with its history; what waits is never sent. 409 while it is being sent."""
+        operations.remove(self.find(_messages(), pk), by=request.user)
+        return Response(status=204)
+
+
+class Timeline(View):
+    """What happened to one message."""
+
+    needs = {"get": "view_notification"}
+
+    @described(responses=shapes.LineShape(many=True))
+    def get(self, request: Request, pk: int) -> Response:
+        """Newest first; at most 100 attempts, 100 receipts and 100 deeds of people."""
+        row = self.find(_messages(), pk)
+        lines = sorted(_lines(row), key=lambda line: line["at"])[::-1]
+        return Response(shapes.LineShape(lines, many=True).data)
+
+
+class Preview(View):
+    """What one message says."""
+
+    needs = {"get": ("view_notification", "view_content")}
+
+    @described(responses=shapes.PreviewShape)
+    def get(self, request: Request, pk: int) -> Response:
+        """As its providers get it. 409 if it was erased or cannot be made."""
+        row = self.find(Notification.objects.all(), pk)
+        try:
+            message = preview(row)
+        except Exception as error:  # templates may raise anything
+            raise Conflict(describe(error)) from error
+        kind = all_kinds().get(row.kind)
+        facts = {
+            "channel": row.channel,
+            "sample": bool(kind and kind.secret),
+            "message": shapes.describe_message(message),
+        }
+        return self.show(shapes.PreviewShape, facts)
+
+
+class RetryNotification(View):
+    """One message, tried again."""
+
+    needs = {"post": ("retry_notification", "view_notification")}
+
+    @described(request=None, responses={202: shapes.NotificationShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Send the same row again. 409 unless it ended unsent."""
+        return _did(self, operations.retry, self.find(_messages(), pk))
+
+
+class CancelNotification(View):
+    """One message, withdrawn."""
+
+    needs = {"post": ("cancel_notification", "view_notification")}
+
+    @described(request=None, responses={202: shapes.NotificationShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Withdraw it. 409 once it is being sent or has ended."""
+        return _did(self, operations.cancel, self.find(_messages(), pk))
+
+
+class ResendNotification(View):
+    """One message, sent once more."""
+
+    needs = {"post": ("retry_notification", "view_notification")}
+
+    @described(parameters=[IDEMPOTENCY], request=None, responses={201: shapes.NotificationShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Send it as a new row: the recipient gets it twice. 409 unless it went out."""
+        row = self.find(Notification.objects.all(), pk)
+        again = operations.resend(row, key=_idempotency_key(request) or "", by=request.user)
+        return self.show(shapes.NotificationShape, again, 201)
+
+
+class TestMessage(View):
+    """A test."""
+
+    needs = {"post": "send_test"}
+    throttle_classes = (Throttle, TestThrottle)
+
+    @described(request=shapes.TestShape, responses={202: shapes.NotificationShape})
+    def post(self, request: Request) -> Response:
+        """Send a kind with its sample, or the app's own test message."""
+        given = self.read(shapes.TestShape)
+        row = operations.send_test(
+            given["channel"],
+            to=_recipient(given),
+            kind=get_kind(given["kind"]) if "kind" in given else None,
+            language=given["language"],
+            by=request.user,
+        )
+        return self.show(shapes.NotificationShape, row, 202)
+
+
+# -- tasks ----------------------------------------------------------------------------------------
+
+
+class Tasks(View):
+    """All tasks."""
+
+    needs = {"get": "view_task"}
+    pagination_class = Pages
+
+    @described(parameters=[shapes.TasksQuery], responses=shapes.TaskShape(many=True))
+    def get(self, request: Request) -> Response:
+        """Tasks, the newest first. Filters without an index look through the newest 200,000."""
+        return self.page(shapes.TaskShape, queries.tasks(self.asked(shapes.TasksQuery)))
+
+
+class OneTask(View):
+    """One task."""
+
+    needs = {"get": "view_task", "delete": ("delete_task", "view_task")}
+
+    @described(responses=shapes.TaskShape)
+    def get(self, request: Request, pk: int) -> Response:
+        """State, progress and result."""
+        return self.show(shapes.TaskShape, self.find(Task.objects.all(), pk))
+
+    @described(responses={204: None})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Remove it; what waits is never run. 409 while it runs."""
+        operations.remove(self.find(Task.objects.all(), pk), by=request.user)
+        return Response(status=204)
+
+
+class RetryTask(View):
+    """One task, run again."""
+
+    needs = {"post": ("retry_notification", "view_task")}
+
+    @described(request=None, responses={202: shapes.TaskShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Run the same row again. 409 unless it ended without success."""
+        return _did(self, operations.retry, self.find(Task.objects.all(), pk))
+
+
+class CancelTask(View):
+    """One task, withdrawn."""
+
+    needs = {"post": ("cancel_notification", "view_task")}
+
+    @described(request=None, responses={202: shapes.TaskShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Withdraw it, or stop one of the app's bulk tasks. 409 once another one runs or ended."""
+        row = self.find(Task.objects.all(), pk)
+        return _did(self, bulk.stop if bulk.can_stop(row) else operations.cancel, row)
+
+
+# -- dead letters ---------------------------------------------------------------------------------
+
+
+class DeadLetters(View):
+    """All dead letters."""
+
+    needs = {"get": "view_deadletter"}
+    pagination_class = Pages
+
+    @described(parameters=[shapes.MatchShape], responses=shapes.DeadLetterShape(many=True))
+    def get(self, request: Request) -> Response:
+        """Dead letters, the newest first."""
+        asked = self.asked(shapes.MatchShape)
+        rows = DeadLetter.objects.filter(**asked).defer("traceback")
+        return self.page(shapes.DeadLetterShape, rows)
+
+
+class Groups(View):
+    """Dead letters by what they died of."""
+
+    needs = {"get": "view_deadletter"}
+
+    @described(responses=shapes.GroupShape(many=True))
+    def get(self, request: Request) -> Response:
+        """At most 200 groups, the one that grew last first."""
+        return Response(shapes.GroupShape(groups(), many=True).data)
+
+
+class OneDeadLetter(View):
+    """One dead letter."""
+
+    needs = {"get": "view_deadletter", "delete": ("delete_deadletter", "view_deadletter")}
+
+    @described(responses=shapes.WholeDeadLetterShape)
+    def get(self, request: Request, pk: int) -> Response:
+        """With its traceback."""
+        return self.show(shapes.WholeDeadLetterShape, self.find(DeadLetter.objects.all(), pk))
+
+    @described(responses={204: None})
+    def delete(self, request: Request, pk: int) -> Response:
+        """Discard it without sending; its row stays dead."""
+        operations.discard(self.find(DeadLetter.objects.all(), pk), by=request.user)
+        return Response(status=204)
+
+
+class RetryDeadLetter(View):
+    """One dead letter, tried again."""
+
+    needs = {"post": ("retry_deadletter", "view_deadletter")}
+
+    @described(request=None, responses={202: shapes.DeadLetterShape})
+    def post(self, request: Request, pk: int) -> Response:
+        """Send or run its row again, and remove the letter."""
+        letter = self.find(DeadLetter.objects.select_related("notification", "task"), pk)
+        shown = self.show(shapes.DeadLetterShape, letter, 202)
+        operations.retry(letter.work, by=request.user)
+        return shown
+
+
+class _Many(View):
+    """Dead letters, chosen or all that match, in the background."""
+
+    verb: Verb
+
+    def post(self, request: Request) -> Response:
+        """See the subclasses."""
+        given = self.read(shapes.ManyShape)
+        frozen = bulk.freeze_letters(ids=given.get("ids"), match=given.get("match"))
+        if given["dry_run"]:
+            sample = bulk.letters_of(frozen).defer("traceback").order_by("-pk")[:SAMPLE]
+            facts = {"count": frozen.count, "sample": sample if frozen.count else []}
+            return self.show(shapes.CountShape, facts)
+        expected = given.get("expected_count", frozen.count)
+        if expected != frozen.count:
+            raise Conflict(f"There are {frozen.count} now, not {expected}.")
+        canary = given["canary"] if self.verb is Verb.RETRY else 0
+        task = bulk.start(self.verb, frozen, canary=canary, by=request.user)
+        return operation(self, task, frozen.count)
+
+
+_MANY: dict[int, Any] = {200: shapes.CountShape, 202: shapes.OperationShape}
+
+
+class RetryMany(_Many):
+    """Many dead letters, tried again."""
+
+    needs = {"post": ("retry_deadletter", "view_deadletter")}
+    verb = Verb.RETRY
+
+    @described(request=shapes.ManyShape, responses=_MANY, operation_id="dead_letters_retry_many")
+    def post(self, request: Request) -> Response:
+        """Send their rows again. 409 if there are more or fewer than expected, or none."""
+        return super().post(request)
+
+
+class DiscardMany(_Many):
+    """Many dead letters, removed."""
+
+    needs = {"post": ("delete_deadletter", "view_deadletter")}
+    verb = Verb.DISCARD
+
+    @described(request=shapes.ManyShape, responses=_MANY)
+    def post(self, request: Request) -> Response:
+        """Remove them without sending. 409 if there are more or fewer than expected, or none."""
+        return super().post(request)
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _messages() -> Any:
+    return Notification.objects.defer("content")
+
+
+def _did(view: View, verb: Callable[..., None], row: Any) -> Response:
+    """Do `verb` to `row`, and show what it is now."""
+    verb(row, by=view.request.user)
+    row.refresh_from_db()
+    shape = shapes.TaskShape if isinstance(row, Task) else shapes.NotificationShape
+    return view.show(shape, row, 202)
+
+
+def _recipient(given: dict[str, Any]) -> To:
+    """The address, or the user. Raises ValidationError."""
+    if "user" not in given:
+        address: str = given["to"]
+        return address
+    try:
+        return get_user_model()._default_manager.get(pk=given["user"])
+    except (get_user_model().DoesNotExist, ValueError, OverflowError, BadValue):
+        raise ValidationError({"user": ["There is no such user."]}) from None
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """The request's key, which no other person's can be. Raises ValidationError."""
+    key: str | None = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not re.fullmatch(rf"[!-~]{{1,{LONGEST_KEY}}}", key):
+        text = f"Must be 1 to {LONGEST_KEY} letters, digits or signs of ASCII."
+        raise ValidationError({"Idempotency-Key": [text]})
+    return f"api-{request.user.pk}-{key}"
+
+
+def _lines(row: Notification) -> Iterator[dict[str, Any]]:
+    yield _line(row.created_at, "asked")
+    for attempt in row.attempt_set.order_by("-pk")[:SHOWN]:
+        yield _line(
+            attempt.created_at,
+            "attempt",
+            number=attempt.number,
+            provider=attempt.provider,
+            outcome=attempt.outcome,
+            code=attempt.code,
+            text=attempt.text,
+            message_id=attempt.message_id,
+            milliseconds=attempt.milliseconds,
+        )
+    for receipt in row.receipt_set.order_by("-pk")[:SHOWN]:
+        yield _line(
+            receipt.at or receipt.received_at,
+            "receipt",
+            provider=receipt.provider,
+            outcome=receipt.fate,
+            code=receipt.code,
+            text=receipt.text,
+            message_id=receipt.message_id,
+        )
+    if apps.is_installed("django.contrib.admin"):
+        entries = apps.get_model("admin", "LogEntry")._default_manager.filter(
+            content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk)
+        )
+        for deed in entries.select_related("user").order_by("-pk")[:SHOWN]:
+            text = deed.get_change_message()
+            yield _line(deed.action_time, "person", text=text, by=str(deed.user))
+    if row.settled_at is not None:
+        yield _line(row.settled_at, "ended", outcome=row.state, text=row.reason)
+
+
+_NOTHING = dict.fromkeys(
+    ("number", "provider", "outcome", "code", "text", "message_id", "milliseconds", "by")
+)
+
+
+def _line(at: datetime, what: str, **facts: Any) -> dict[str, Any]:
+    return {"at": at, "what": what, **_NOTHING, **facts}
