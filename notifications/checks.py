@@ -102,11 +102,14 @@ def _settings_errors() -> Iterator[object]:
     webhook = conf.get("ALERTS").get("WEBHOOK", "")
     if webhook and not str(webhook).startswith(("https://", "http://")):
         yield f"NOTIFICATIONS['ALERTS']['WEBHOOK'] must begin with https://, not {webhook!r}."
-    for name, rate in {**conf.DEFAULTS["REST"], **conf.get("REST")}.items():
+    rest = {**conf.DEFAULTS["REST"], **conf.get("REST")}
+    for name in ("RATE", "TEST_RATE"):
         try:
-            conf.parse_rate(rate)
+            conf.parse_rate(rest[name])
         except (ImproperlyConfigured, TypeError) as error:
             yield f"NOTIFICATIONS['REST'][{name!r}]: {error}"
+    if not isinstance(rest["TEST_RECIPIENTS"], list | tuple):
+        yield "NOTIFICATIONS['REST']['TEST_RECIPIENTS'] must be a list of address patterns."
     for parse in (conf.retry_policy, conf.channels):
         try:
             parse()

@@ -119,8 +119,9 @@ DEFAULTS: dict[str, Any] = {
     # letters, WAITING due rows, or one that waits for longer than OLDEST. CLOCK: how long ago a
     # worker's clock must have been seen.
     "HEALTH": {"FAILED": 10, "DLQ": 10, "WAITING": 100, "OLDEST": "5m", "CLOCK": "30s"},
-    # The REST API: how many requests a person may make, and how many test messages.
-    "REST": {"RATE": "600/m", "TEST_RATE": "10/m"},
+    # The REST API: how many requests a person may make, and how many test messages; whom these may
+    # go to beside the person who sends them, as address patterns ("*@example.com").
+    "REST": {"RATE": "600/m", "TEST_RATE": "10/m", "TEST_RECIPIENTS": []},
     # What GET metrics/ asks for as a bearer token; empty: nobody may.
     "METRICS_TOKEN": "",
     # Key of the hashes that suppressed addresses are kept as; empty: SECRET_KEY. With another key

@@ -33,7 +33,15 @@ from notifications import (
     suppressions,
     synchronising,
 )
-from notifications.audit import ADDITION, CHANGE, DELETION, Person, audit, audit_queue
+from notifications.audit import (
+    ADDITION,
+    CHANGE,
+    DELETION,
+    Person,
+    audit,
+    audit_all,
+    audit_queue,
+)
 from notifications.dispatch import To, notify
 from notifications.erasure import Erased, erase_person
 from notifications.errors import WrongState
@@ -141,6 +149,18 @@ def remove(row: Notification | Task, *, by: Person = None) -> None:
             raise WrongState(f"{row} is {'being sent' if now else 'gone'}.")
         audit(by, row, DELETION, f"Removed: it was {now.state}.")
         now.delete()
+
+
+def ask(kind: type[Kind], *, to: To, by: Person = None, **options: Any) -> list[Notification]:
+    """Send `kind` to somebody because a person asked for it; `options` are those of `notify`.
+
+    With a `key` that was used before these are the rows of then. Raises what `notify` raises.
+    """
+    with transaction.atomic(using=router.db_for_write(Notification)):
+        newest = Notification.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+        rows = notify(kind, to=to, **options)
+        audit_all(by, [row for row in rows if row.pk > newest], ADDITION, "Asked for.")
+    return rows
 
 
 def discard(letter: DeadLetter, *, by: Person = None) -> None:

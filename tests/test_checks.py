@@ -49,6 +49,7 @@ def test_the_shop_is_in_order() -> None:
         ({"RETENTION": {"sent": "a month"}}, "RETENTION: sent: 'a month' is no duration"),
         ({"ERASE_AFTER": "soon"}, "ERASE_AFTER: 'soon' is no duration"),
         ({"REST": {"RATE": "fast"}}, "'RATE']: 'fast' is no rate"),
+        ({"REST": {"TEST_RECIPIENTS": "*"}}, "'TEST_RECIPIENTS'] must be a list"),
         ({"BACKLOG_AGE": "3 days"}, "BACKLOG_AGE: '3 days' is no duration"),
         ({"ALERTS": {"WEBHOOK": "file:///etc/passwd"}}, "must begin with https://, not 'file:"),
         ({"RETRY": {"RETRIES": -1}}, "['RETRY']: "),

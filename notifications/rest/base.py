@@ -6,6 +6,8 @@ those defaults neither leak in nor break it.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -15,9 +17,9 @@ from django.shortcuts import get_object_or_404
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.exceptions import AuthenticationFailed, NotFound, ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.pagination import CursorPagination
+from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
 from rest_framework.renderers import JSONRenderer
@@ -30,7 +32,10 @@ from rest_framework.views import APIView
 
 from notifications import conf
 from notifications.models import ApiToken
+from notifications.rest.problems import Away
 from notifications.tokens import find_token
+
+logger = logging.getLogger("notifications.rest")
 
 PAGE, LONGEST_PAGE = 50, 200
 
@@ -88,7 +93,8 @@ class Allowed(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         """Whether they may."""
         user: Any = request.user
-        if not (user.is_authenticated and user.is_active and user.is_staff):
+        # None where the host wants no anonymous users.
+        if user is None or not (user.is_authenticated and user.is_active and user.is_staff):
             return False
         method = (request.method or "").lower()
         needed = view.needs.get("get" if method == "head" else method, ())
@@ -121,9 +127,21 @@ class Throttle(SimpleRateThrottle):
         self.rate = f"{rate.limit}/{rate.seconds}" if rate else None
         self.num_requests, self.duration = (rate.limit, rate.seconds) if rate else (0, 0)
 
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Whether there were few enough. Raises Away for what must not go uncounted."""
+        try:
+            return super().allow_request(request, view)
+        except Exception as error:  # whatever the host's cache raises
+            logger.warning("requests are not counted: %s", type(error).__name__)
+            return self.without_cache()
+
+    def without_cache(self) -> bool:
+        """The API is needed most while things are down."""
+        return True
+
     def get_cache_key(self, request: Request, view: Any) -> str | None:
         """The person, or None for nobody, who gets no further than a 401."""
-        pk = request.user.pk
+        pk = getattr(request.user, "pk", None)
         return None if pk is None else f"notifications-rest-{self.setting}-{pk}"
 
 
@@ -131,6 +149,10 @@ class TestThrottle(Throttle):
     """Test messages reach people: they are counted of their own."""
 
     setting = "TEST_RATE"
+
+    def without_cache(self) -> bool:
+        """None goes out uncounted."""
+        raise Away("The cache does not answer.")
 
 
 class Pages(CursorPagination):
@@ -143,9 +165,17 @@ class Pages(CursorPagination):
     def get_page_size(self, request: Request) -> int:
         """The `limit` that is asked for. Raises ValidationError for what is none."""
         asked = request.query_params.get(self.page_size_query_param, str(PAGE))
-        if not asked.isascii() or not asked.isdecimal() or not 0 < int(asked[:9]) <= LONGEST_PAGE:
+        if not re.fullmatch("[1-9][0-9]{0,2}", asked) or int(asked) > LONGEST_PAGE:
             raise ValidationError({"limit": [f"A number from 1 to {LONGEST_PAGE}."]})
         return int(asked)
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """The place that is asked for. Raises NotFound for one that is none."""
+        cursor = super().decode_cursor(request)
+        place = None if cursor is None else cursor.position
+        if place is not None and not re.fullmatch("[0-9]{1,18}", str(place)):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         """For the document."""
@@ -185,7 +215,10 @@ class View(APIView):
     def asked(self, form: type[BaseSerializer[Any]]) -> dict[str, Any]:
         """The query, checked. Raises ValidationError."""
         # Not as the QueryDict it is: that would take "?state=" for a filter left out.
-        given = form(data=dict(self.request.query_params.items()))
+        query = dict(self.request.query_params.items())
+        if self.pagination_class is not None:  # it reads these itself
+            query = {name: query[name] for name in query.keys() - {"cursor", "limit"}}
+        given = form(data=query)
         given.is_valid(raise_exception=True)
         return dict(given.validated_data)
 

@@ -117,6 +117,9 @@ def _describe(root: str) -> dict[str, Any]:
     with patched_settings(ours):
         generator = SchemaGenerator(urlconf="notifications.rest.urls")
         document: dict[str, Any] = generator.get_schema(request=None, public=True)
+    for name, schema in document["components"]["schemas"].items():
+        if name.endswith("ShapeRequest"):
+            schema["additionalProperties"] = False
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if any(operation.get("security", ())):  # else it is open to everybody

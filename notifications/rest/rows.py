@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, cast
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.core.exceptions import ValidationError as BadValue
-from django.db import transaction
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from notifications import bulk, operations
+from notifications import bulk, conf, operations
 from notifications.bulk import Verb
 from notifications.dead_letters import groups
-from notifications.dispatch import To, notify
+from notifications.dispatch import To
+from notifications.errors import InvalidAddress
 from notifications.kinds import all_kinds, get_kind
 from notifications.models import DeadLetter, Notification, Priority, Task
 from notifications.previews import preview
@@ -81,12 +84,15 @@ class Notifications(View):
         if "priority" in given:
             options["priority"] = Priority[given["priority"].upper()]
         context, language = given.get("context", {}), given.get("language", "")
-        with transaction.atomic():
-            rows = notify(
-                kind, to=_recipient(given), context=context, language=language, key=key, **options
-            )
+        rows = operations.ask(
+            kind, to=_recipient(given), context=context, language=language, key=key,
+            by=request.user, **options,
+        )  # fmt: skip
         made = list(Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"))
-        if any(row.kind != kind.name or row.context != context for row in made):
+        if any(
+            row.kind != kind.name or row.context != context or not _is_for(row, given)
+            for row in made
+        ):
             raise Reused("This Idempotency-Key came with another message before.")
         return self.show(shapes.MadeShape, {"notifications": made}, 201)
 
@@ -186,11 +192,12 @@ class TestMessage(View):
 
     @described(request=shapes.TestShape, responses={202: shapes.NotificationShape})
     def post(self, request: Request) -> Response:
-        """Send a kind with its sample, or the app's own test message."""
+        """Send a kind with its sample, or the app's own test message, to oneself or to an address
+        of REST["TEST_RECIPIENTS"]. 403 to any other."""
         given = self.read(shapes.TestShape)
         row = operations.send_test(
             given["channel"],
-            to=_recipient(given),
+            to=_tester(given, request),
             kind=get_kind(given["kind"]) if "kind" in given else None,
             language=given["language"],
             by=request.user,
@@ -384,6 +391,29 @@ def _recipient(given: dict[str, Any]) -> To:
         return get_user_model()._default_manager.get(pk=given["user"])
     except (get_user_model().DoesNotExist, ValueError, OverflowError, BadValue):
         raise ValidationError({"user": ["There is no such user."]}) from None
+
+
+def _is_for(row: Notification, given: dict[str, Any]) -> bool:
+    """Whether `row` goes to whom the request names."""
+    if "user" in given:
+        return bool(str(row.user_id) == given["user"])
+    return bool(row.to == conf.channel(row.channel).channel.clean(given["to"]))
+
+
+def _tester(given: dict[str, Any], request: Request) -> To:
+    """Whom a test goes to. Raises PermissionDenied for a stranger, and InvalidAddress."""
+    person: Any = request.user
+    if "to" not in given:
+        return cast("To", person)
+    channel = conf.channel(given["channel"]).channel
+    address = channel.clean(given["to"])
+    with suppress(InvalidAddress):  # a person without an address of their own
+        if channel.clean(channel.address_of(person)).lower() == address.lower():
+            return cast("To", person)
+    listed = {**conf.DEFAULTS["REST"], **conf.get("REST")}["TEST_RECIPIENTS"]
+    if not any(fnmatchcase(address.lower(), pattern.lower()) for pattern in listed):
+        raise PermissionDenied
+    return address
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -339,13 +339,27 @@ def _plain_value(value: Any) -> Any:
 # -- what goes in ---------------------------------------------------------------------------------
 
 
-class WindowQuery(Shape):
+class Asked(Shape):
+    """What is sent. A name that is not known is refused: a filter with a slip of the pen would
+    otherwise mean everything."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The values. Raises ValidationError."""
+        unknown = sorted(set(data) - set(self.fields)) if isinstance(data, dict) else []
+        if unknown:
+            known = ", ".join(self.fields)
+            text = f"This is not known; there are: {known}."
+            raise serializers.ValidationError({str(name): [text] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class WindowQuery(Asked):
     """How far back."""
 
     window = serializers.ChoiceField(list(WINDOWS), default="24h")
 
 
-class RowsQuery(Shape):
+class RowsQuery(Asked):
     """Which rows; all that are given must hold."""
 
     state = serializers.ChoiceField([each.value for each in State], required=False)
@@ -372,13 +386,13 @@ class TasksQuery(RowsQuery):
     topic = _plain(required=False)
 
 
-class JobsQuery(Shape):
+class JobsQuery(Asked):
     """Which of a queue's rows."""
 
     state = serializers.ChoiceField(["waiting", "active", "delayed", "completed", "failed"])
 
 
-class MatchShape(Shape):
+class MatchShape(Asked):
     """Dead letters with these values."""
 
     queue = _plain(required=False)
@@ -388,7 +402,7 @@ class MatchShape(Shape):
     fingerprint = _plain(required=False)
 
 
-class ManyShape(Shape):
+class ManyShape(Asked):
     """Which dead letters: `ids`, or all that `match`."""
 
     ids = serializers.ListField(
@@ -411,7 +425,7 @@ class ManyShape(Shape):
         return attrs
 
 
-class PauseShape(Shape):
+class PauseShape(Asked):
     """Why, and until when."""
 
     reason = _plain(required=False, default="", allow_blank=True)
@@ -424,7 +438,7 @@ class PauseShape(Shape):
         return at
 
 
-class CleanShape(Shape):
+class CleanShape(Asked):
     """What is removed."""
 
     states = serializers.ListField(
@@ -443,25 +457,19 @@ class CleanShape(Shape):
         return age
 
 
-class LimitShape(Shape):
+class LimitShape(Asked):
     """How many at most."""
 
     limit = serializers.IntegerField(required=False, min_value=1, max_value=bulk.MOST_CHOSEN)
 
 
-class ConfirmShape(Shape):
+class ConfirmShape(Asked):
     """The queue's name once more."""
 
     confirm = serializers.CharField(max_length=LONGEST_NAME)
 
 
-def _one_person(_shape: Shape, attrs: dict[str, Any]) -> dict[str, Any]:
-    if ("to" in attrs) == ("user" in attrs):
-        raise serializers.ValidationError({"to": "Give either to or user."})
-    return attrs
-
-
-class WriteShape(Shape):
+class WriteShape(Asked):
     """A message to ask for."""
 
     kind = Known(all_kinds)
@@ -480,19 +488,19 @@ class WriteShape(Shape):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Whom, once; when, once."""
-        _one_person(self, attrs)
+        if ("to" in attrs) == ("user" in attrs):
+            raise serializers.ValidationError({"to": "Give either to or user."})
         if "delay" in attrs and "at" in attrs:
             raise serializers.ValidationError({"at": "Give either delay or at."})
         return attrs
 
 
-class TestShape(Shape):
+class TestShape(Asked):
     """A test message."""
 
     channel = Known(conf.channels)
-    to = _plain(required=False, max_length=320, help_text="an address on the channel; or `user`")
-    user = _plain(required=False, max_length=64, help_text="a user's primary key")
+    to = _plain(
+        required=False, max_length=320, help_text="one's own address, or one that is listed"
+    )
     kind = Known(all_kinds, required=False)
     language = _plain(required=False, max_length=16, default="")
-
-    validate = _one_person

@@ -91,7 +91,7 @@ def test_another_scheme_is_left_to_the_session() -> None:
 
 @pytest.mark.parametrize("setting", ["RATE", "TEST_RATE"])
 def test_too_many_requests_are_told_when_to_come_again(setting: str) -> None:
-    changed = {**SETTINGS, "REST": {setting: "2/h"}}
+    changed = {**SETTINGS, "REST": {setting: "2/h", "TEST_RECIPIENTS": [BOB]}}
     caller = superuser()
     with override_settings(NOTIFICATIONS=changed):
         for status in (202, 202, 429):
@@ -264,7 +264,9 @@ def test_a_message_is_asked_for_once_with_one_key() -> None:
     assert first == again
     assert len(first["notifications"]) == Notification.objects.count() == 1
     other = {**HELLO, "context": {"order_id": 8}}
-    assert "Idempotency-Key" in caller("post", "notifications/", other, status=422, **key)["detail"]
+    for changed in (other, {**HELLO, "to": BOB}):
+        problem = caller("post", "notifications/", changed, status=422, **key)
+        assert "Idempotency-Key" in problem["detail"]
     caller("post", "notifications/", other, status=201)
     for bad in ("", "x" * 101):
         headers = {"Idempotency-Key": bad}
@@ -451,12 +453,15 @@ def test_a_row_is_removed_unless_a_worker_has_it() -> None:
 
 
 def test_a_test_message_goes_out(script: Script) -> None:
-    caller = superuser()
-    row = caller("post", "test-message/", {"channel": "note", "to": BOB}, status=202)
+    caller = person("send_test", SEE)
+    row = caller("post", "test-message/", {"channel": "note"}, status=202)
     jobs.serve("note")
     assert caller("get", f"notifications/{row['id']}/")["state"] == "sent"
     caller("post", "test-message/", {"channel": "pigeon", "to": BOB}, status=400)
-    caller("post", "test-message/", {"channel": "note"}, status=400)
+    caller("post", "test-message/", {"channel": "note", "to": "nobody"}, status=400)
+    nobody = superuser()  # without an address
+    nobody("post", "test-message/", {"channel": "note"}, status=400)
+    nobody("post", "test-message/", {"channel": "note", "to": BOB}, status=403)
 
 
 # -- tasks ----------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ MEANT = ("POST /notifications/", "POST /test-message/", "POST /queues/{name}/pau
          "POST /dead-letters/retry/", "POST /dead-letters/discard/")  # fmt: skip
 MEANING = """[[operations]]
 include-name = "{}"
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "422"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "403", "404", "409", "422"]
 """
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -1,0 +1,104 @@
+"""What must not go through: slips of the pen, odd cursors, odd hosts, other people's addresses."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import override_settings
+
+from notifications.models import DeadLetter, Notification, Task
+from tests.admin.screens import ask, letter
+from tests.rest.callers import anybody, person, superuser
+from tests.scripted import SETTINGS, Script
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"match": {"queeu": "note"}},
+        {"match": {"queue": "note"}, "dryrun": True},
+        {"match": {}, "expected": 1},
+    ],
+)
+def test_a_slip_of_the_pen_does_not_mean_all(script: Script, body: dict[str, Any]) -> None:
+    letter(script)
+    problem = superuser()("post", "dead-letters/discard/", body, status=400)
+    assert "not known" in str(problem["errors"])
+    assert DeadLetter.objects.exists()
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["notifications/?knd=x", "tasks/?stat=dead", "dead-letters/?queeu=note", "stats/?windw=1h"],
+)
+def test_a_filter_that_is_not_known_is_refused(address: str) -> None:
+    superuser()("get", address, status=400)
+
+
+@pytest.mark.parametrize("limit", ["0", "201", "0000000010000", "1" * 30, "٣", "5.0", "", "-1"])
+def test_no_page_is_longer_than_the_longest(limit: str) -> None:
+    superuser()("get", f"notifications/?{urlencode({'limit': limit})}", status=400)
+
+
+@pytest.mark.parametrize("inside", ["p=x", "p=1.5", f"p={10**30}", "o=-1", "p=1&r=1&o=99999", "p="])
+def test_a_cursor_that_leads_nowhere_is_no_error_of_ours(inside: str) -> None:
+    ask()
+    cursor = base64.b64encode(inside.encode()).decode()
+    caller = superuser()
+    answer = caller.client.get("/api/notifications/", {"cursor": cursor})
+    assert answer.status_code in (200, 404)
+
+
+def test_a_host_without_anonymous_users_refuses_strangers() -> None:
+    with override_settings(REST_FRAMEWORK={"UNAUTHENTICATED_USER": None}):
+        anybody()("get", "queues/", status=401)
+        assert "status" in anybody().client.get("/api/health/").json()
+
+
+NO_CACHE = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": "redis://127.0.0.1:1/0",
+    }
+}
+
+
+def test_without_a_cache_all_goes_on_but_test_messages() -> None:
+    caller = superuser()
+    with override_settings(CACHES=NO_CACHE):
+        caller("get", "queues/")
+        caller("post", "queues/note/pause/", {})
+        caller("post", "test-message/", {"channel": "note"}, status=503)
+        assert caller.answer.headers["Retry-After"]
+
+
+def test_a_test_goes_to_oneself_or_to_who_is_listed() -> None:
+    caller = person("send_test")
+    body = {"channel": "note"}
+    assert Notification.objects.count() == 0
+    caller("post", "test-message/", body, status=202)
+    caller("post", "test-message/", {**body, "to": "Staff@example.com"}, status=202)
+    assert set(Notification.objects.values_list("to", flat=True)) == {"staff@example.com"}
+    caller("post", "test-message/", {**body, "to": "eve@example.com"}, status=403)
+    listed = {**SETTINGS, "REST": {"TEST_RECIPIENTS": ["*@Example.com"]}}
+    with override_settings(NOTIFICATIONS=listed):
+        caller("post", "test-message/", {**body, "to": "eve@example.com"}, status=202)
+        caller("post", "test-message/", {**body, "to": "eve@example.org"}, status=403)
+    assert Notification.objects.filter(to="eve@example.com").count() == 1
+
+
+def test_who_asked_for_a_message_is_written_down_once() -> None:
+    caller = superuser()
+    body = {"kind": "test_note", "to": "eve@example.com"}
+    for _twice in range(2):
+        key = {"Idempotency-Key": "order-7"}
+        [row] = caller("post", "notifications/", body, status=201, **key)["notifications"]
+    [deed] = LogEntry.objects.all()
+    assert (deed.object_id, deed.change_message) == (str(row["id"]), "Asked for.")
