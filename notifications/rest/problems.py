@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404
 from redis.exceptions import RedisError
 from rest_framework import exceptions
@@ -72,6 +72,6 @@ def _problem(error: Exception) -> exceptions.APIException | None:
         return exceptions.ValidationError({"detail": [str(error)]})
     if isinstance(error, RedisError):
         return Away("Redis does not answer.")
-    if isinstance(error, OperationalError):
+    if isinstance(error, OperationalError | InterfaceError):
         return Away("The database does not answer.")
     return None

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 
 from notifications import conf
 from notifications.bounds import floor_of
-from notifications.models import Attempt, Notification, State, Task
+from notifications.models import Attempt, DeadLetter, Notification, State, Task
 from notifications.models.work import FAILED
 from notifications.rest.base import may
 
@@ -49,6 +49,12 @@ def tasks(asked: Mapping[str, Any]) -> QuerySet[Task]:
     """The tasks that the query names."""
     rows, indexed = _named(Task, asked, ("name", "topic"))
     return _newest(rows) if asked and not indexed else rows
+
+
+def letters(asked: Mapping[str, Any]) -> QuerySet[DeadLetter]:
+    """The dead letters with these values."""
+    rows = DeadLetter.objects.filter(**asked).defer("traceback")
+    return rows if asked.keys() <= {"queue", "fingerprint"} else _newest(rows)
 
 
 def jobs(queue: str, state: str) -> QuerySet[Any]:

@@ -33,7 +33,6 @@ from notifications.rest import queries, shapes
 from notifications.rest.base import Pages, TestThrottle, Throttle, View, described
 from notifications.rest.problems import Conflict, Reused
 
-SHOWN = 100  # attempts, receipts and deeds of a timeline, each
 SAMPLE = 5  # dead letters that a dry run shows
 LONGEST_KEY = 100  # characters of an Idempotency-Key
 
@@ -102,10 +101,11 @@ class OneNotification(View):
 
     needs = {"get": "view_notification", "delete": ("delete_notification", "view_notification")}
 
-    @described(responses=shapes.NotificationShape)
+    @described(responses=shapes.WholeNotificationShape)
     def get(self, request: Request, pk: int) -> Response:
-        """Where it stands."""
-        return self.show(shapes.NotificationShape, self.find(_messages(), pk))
+        """Where it stands, its attempts and its error."""
+        rows = _messages().select_related("dead_letter")
+        return self.show(shapes.WholeNotificationShape, self.find(rows, pk))
 
     @described(responses={204: None})
     def delete(self, request: Request, pk: int) -> Response:
@@ -225,10 +225,11 @@ class OneTask(View):
 
     needs = {"get": "view_task", "delete": ("delete_task", "view_task")}
 
-    @described(responses=shapes.TaskShape)
+    @described(responses=shapes.WholeTaskShape)
     def get(self, request: Request, pk: int) -> Response:
-        """State, progress and result."""
-        return self.show(shapes.TaskShape, self.find(Task.objects.all(), pk))
+        """State, progress, result, attempts and error."""
+        rows = Task.objects.select_related("dead_letter")
+        return self.show(shapes.WholeTaskShape, self.find(rows, pk))
 
     @described(responses={204: None})
     def delete(self, request: Request, pk: int) -> Response:
@@ -273,8 +274,7 @@ class DeadLetters(View):
     def get(self, request: Request) -> Response:
         """Dead letters, the newest first."""
         asked = self.asked(shapes.MatchShape)
-        rows = DeadLetter.objects.filter(**asked).defer("traceback")
-        return self.page(shapes.DeadLetterShape, rows)
+        return self.page(shapes.DeadLetterShape, queries.letters(asked))
 
 
 class Groups(View):
@@ -429,7 +429,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 def _lines(row: Notification) -> Iterator[dict[str, Any]]:
     yield _line(row.created_at, "asked")
-    for attempt in row.attempt_set.order_by("-pk")[:SHOWN]:
+    for attempt in row.attempt_set.order_by("-pk")[: shapes.SHOWN]:
         yield _line(
             attempt.created_at,
             "attempt",
@@ -441,7 +441,7 @@ def _lines(row: Notification) -> Iterator[dict[str, Any]]:
             message_id=attempt.message_id,
             milliseconds=attempt.milliseconds,
         )
-    for receipt in row.receipt_set.order_by("-pk")[:SHOWN]:
+    for receipt in row.receipt_set.order_by("-pk")[: shapes.SHOWN]:
         yield _line(
             receipt.at or receipt.received_at,
             "receipt",
@@ -455,7 +455,7 @@ def _lines(row: Notification) -> Iterator[dict[str, Any]]:
         entries = apps.get_model("admin", "LogEntry")._default_manager.filter(
             content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk)
         )
-        for deed in entries.select_related("user").order_by("-pk")[:SHOWN]:
+        for deed in entries.select_related("user").order_by("-pk")[: shapes.SHOWN]:
             text = deed.get_change_message()
             yield _line(deed.action_time, "person", text=text, by=str(deed.user))
     if row.settled_at is not None:

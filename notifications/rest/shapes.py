@@ -31,6 +31,7 @@ LONGEST_TEXT, LONGEST_NAME = 300, 200
 MOST_CHOSEN = 1000  # dead letters named one by one in a request
 LONGEST_DELAY = 366 * 86_400  # seconds
 OLDEST = timedelta(days=36_500)
+SHOWN = 100  # attempts of one row, and as many receipts and deeds of a timeline
 
 
 class Moment(serializers.DateTimeField):
@@ -271,6 +272,50 @@ class WholeDeadLetterShape(DeadLetterShape):
     """With what is long."""
 
     traceback = serializers.CharField()
+
+
+class AttemptShape(Shape):
+    """One attempt."""
+
+    number = serializers.IntegerField()
+    at = Moment(source="created_at")
+    provider = serializers.CharField()
+    outcome = serializers.CharField()
+    code = serializers.CharField()
+    text = serializers.CharField()
+    message_id = serializers.CharField()
+    milliseconds = serializers.IntegerField()
+
+
+class _Whole(WorkShape):
+    """What one row has beside what a list shows of it."""
+
+    tries = serializers.SerializerMethodField(help_text="the 100 newest attempts, oldest first")
+    error = serializers.SerializerMethodField(
+        help_text="its dead letter; null if there is none, and without view_deadletter"
+    )
+
+    @extend_schema_field(AttemptShape(many=True))
+    def get_tries(self, row: Any) -> Any:
+        """What became of each."""
+        newest = row.attempt_set.order_by("-pk")[:SHOWN]
+        return AttemptShape(list(newest)[::-1], many=True).data
+
+    @extend_schema_field(WholeDeadLetterShape(allow_null=True))
+    def get_error(self, row: Any) -> Any:
+        """Why it gave up."""
+        letter = getattr(row, "dead_letter", None)
+        if letter is None or not may(self.context["request"], "view_deadletter"):
+            return None
+        return WholeDeadLetterShape(letter).data
+
+
+class WholeNotificationShape(_Whole, NotificationShape):
+    """One message with its attempts and its error."""
+
+
+class WholeTaskShape(_Whole, TaskShape):
+    """One task with its attempts and its error."""
 
 
 class LineShape(Shape):

@@ -8,14 +8,23 @@ from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db import transaction
 from django.test import override_settings
 
+from notifications import jobs
 from notifications.models import DeadLetter, Notification, Task
+from notifications.retries import RetryPolicy
+from notifications.tasks import task
 from tests.admin.screens import ask, letter
 from tests.rest.callers import anybody, person, superuser
 from tests.scripted import SETTINGS, Script
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@task(name="test.no_tea", retry=RetryPolicy(retries=0))
+def fail() -> None:
+    raise ValueError("no tea")
 
 
 @pytest.mark.parametrize(
@@ -102,3 +111,31 @@ def test_who_asked_for_a_message_is_written_down_once() -> None:
         [row] = caller("post", "notifications/", body, status=201, **key)["notifications"]
     [deed] = LogEntry.objects.all()
     assert (deed.object_id, deed.change_message) == (str(row["id"]), "Asked for.")
+
+
+def test_one_row_tells_its_attempts_and_its_error(script: Script) -> None:
+    row = letter(script).notification
+    assert row is not None
+    boss = superuser()
+    told = boss("get", f"notifications/{row.pk}/")
+    [attempt] = told["tries"]
+    assert (attempt["number"], attempt["outcome"], attempt["code"]) == (1, "permanent", "550")
+    assert (told["error"]["code"], told["error"]["traceback"]) == ("550", "")
+    assert "tries" not in boss("get", "notifications/")["results"][0]
+    viewer = person("view_notification")
+    assert viewer("get", f"notifications/{row.pk}/")["error"] is None
+
+
+def test_a_task_that_failed_tells_why() -> None:
+    with transaction.atomic():
+        row = fail.enqueue()
+    jobs.serve("default")
+    boss = superuser()
+    told = boss("get", f"tasks/{row.pk}/")
+    assert told["state"] == "dead"
+    assert len(told["tries"]) == 1
+    assert told["error"]["error"].endswith("ValueError")
+    assert "no tea" in told["error"]["traceback"]
+    waiting = Task.objects.create(name="test.no_tea", queue="default")
+    told = boss("get", f"tasks/{waiting.pk}/")
+    assert (told["tries"], told["error"]) == ([], None)
