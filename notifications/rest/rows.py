@@ -327,7 +327,7 @@ class _Many(View):
     def post(self, request: Request) -> Response:
         """See the subclasses."""
         given = self.read(shapes.ManyShape)
-        frozen = bulk.freeze_letters(ids=given.get("ids"), match=given.get("match"))
+        frozen = bulk.freeze_letters(ids=given.get("ids"), match=given.get("filter"))
         if given["dry_run"]:
             sample = bulk.letters_of(frozen).defer("traceback").order_by("-pk")[:SAMPLE]
             facts = {"count": frozen.count, "sample": sample if frozen.count else []}

@@ -448,13 +448,13 @@ class MatchShape(Asked):
 
 
 class ManyShape(Asked):
-    """Which dead letters: `ids`, or all that `match`."""
+    """Which dead letters: `ids`, or all that match the `filter`."""
 
     ids = serializers.ListField(
         child=serializers.IntegerField(min_value=1, max_value=2**63 - 1),
         required=False, min_length=1, max_length=MOST_CHOSEN,
     )  # fmt: skip
-    match = MatchShape(required=False)
+    filter = MatchShape(required=False)
     dry_run = serializers.BooleanField(default=False)
     expected_count = serializers.IntegerField(
         required=False, min_value=0, help_text="409 if there are more or fewer by now"
@@ -465,8 +465,8 @@ class ManyShape(Asked):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """One of both."""
-        if ("ids" in attrs) == ("match" in attrs):
-            raise serializers.ValidationError({"ids": "Give either ids or match."})
+        if ("ids" in attrs) == ("filter" in attrs):
+            raise serializers.ValidationError({"ids": "Give either ids or filter."})
         return attrs
 
 

@@ -484,7 +484,7 @@ def test_background_work_can_be_stopped(script: Script) -> None:
     letters(script, 2)
     holds.hold("queue", "default", reason="not yet")
     caller = superuser()
-    told = caller("post", "dead-letters/retry/", {"match": {}}, status=202)
+    told = caller("post", "dead-letters/retry/", {"filter": {}}, status=202)
     assert caller("post", f"tasks/{told['task']}/cancel/", status=202)["state"] == "cancelled"
     caller("post", f"tasks/{told['task']}/cancel/", status=409)
     assert DeadLetter.objects.count() == 2
@@ -508,19 +508,24 @@ def test_dead_letters_are_listed_by_what_they_have_in_common(script: Script) -> 
 def test_many_are_done_by_a_count_that_was_seen(script: Script) -> None:
     keys = letters(script, 3)
     caller = superuser()
-    asked = {"match": {"code": "550"}, "dry_run": True}
+    asked = {"filter": {"code": "550"}, "dry_run": True}
     seen = caller("post", "dead-letters/discard/", asked)
     assert (seen["count"], len(seen["sample"])) == (3, 3)
     letter(script, "more@example.com")
-    body = {"match": {"code": "550"}, "expected_count": 3}
+    body = {"filter": {"code": "550"}, "expected_count": 3}
     assert "4" in caller("post", "dead-letters/discard/", body, status=409)["detail"]
     body = {"ids": keys, "expected_count": 3}
     told = caller("post", "dead-letters/discard/", body, status=202)
     jobs.serve("default")
     assert caller("get", f"tasks/{told['task']}/")["result"]["done"] == 3
     assert DeadLetter.objects.count() == 1
-    caller("post", "dead-letters/retry/", {"match": {}, "canary": 1}, status=202)
-    for body in ({}, {"ids": keys, "match": {}}, {"ids": []}, {"match": {"reason": "x"}, "ids": 1}):
+    caller("post", "dead-letters/retry/", {"filter": {}, "canary": 1}, status=202)
+    for body in (
+        {},
+        {"ids": keys, "filter": {}},
+        {"ids": []},
+        {"filter": {"reason": "x"}, "ids": 1},
+    ):
         caller("post", "dead-letters/retry/", body, status=400)
     caller("post", "dead-letters/retry/", {"ids": [10**9]}, status=409)
 
