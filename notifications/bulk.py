@@ -24,7 +24,7 @@ from django.db import models, router, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from notifications import operations, outbox, retention, rings
+from notifications import operations, outbox, retention, rings, signals
 from notifications.audit import (
     ADDITION,
     CHANGE,
@@ -184,6 +184,8 @@ def work_off(
     if job.verb is Verb.EMPTY:
         queue, done = job.frozen.match["queue"], job.result["done"]
         audit_queue(job.person, queue, f"Emptied {queue}: {done} rows cancelled.")
+        told = {"queue": queue, "state": State.PENDING.value, "count": done, "by": by}
+        signals.cleaned.tell(**told)
     return job.result
 
 
@@ -282,6 +284,7 @@ def _retry(keys: Sequence[int], *, by: Person) -> tuple[int, list[tuple[str, int
         model._default_manager.filter(pk__in=pks).update(**operations.AFRESH)
         DeadLetter.objects.filter(**{f"{link}__in": pks}).delete()
         audit_all(by, ours, CHANGE, "Retried.")
+        signals.waiting.tell_rows(ours, using=router.db_for_write(model), by=_key(by))
         for queue in {row.queue for row in ours}:
             rings.ring_on_commit(queue, router.db_for_write(model))
         works += [(link, pk) for pk in pks]

@@ -82,6 +82,9 @@ def _settings_errors() -> Iterator[object]:
         value = conf.get(name)
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
             yield f"NOTIFICATIONS[{name!r}] must be a number above 0, not {value!r}."
+    report = conf.get("REPORT")
+    if not isinstance(report, (int, float)) or isinstance(report, bool) or report < 0:
+        yield f"NOTIFICATIONS['REPORT'] must be a number of seconds, or 0 for none, not {report!r}."
     queues = conf.get("TASK_QUEUES")
     if isinstance(queues, str) or not isinstance(queues, Sequence):
         yield f"NOTIFICATIONS['TASK_QUEUES'] must be a list of names, not {queues!r}."

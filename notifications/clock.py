@@ -27,7 +27,9 @@ from notifications import (
     inbox,
     outbox,
     receipts,
+    reporting,
     rings,
+    signals,
     tallies,
     tasks,
 )
@@ -66,7 +68,7 @@ def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     """Tick until `stopping()`; never raises for a lost database or Redis."""
     pause = period = float(conf.get("CLOCK"))
     messenger, watch = alerts.Messenger(), health.Watch()
-    counter, finder = tallies.Counter(), hostjobs.Finder()
+    counter, finder, reporter = tallies.Counter(), hostjobs.Finder(), reporting.Reporter()
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
@@ -74,13 +76,14 @@ def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
             watch.step(queues)
             counter.step()
             finder.step()
+            reporter.step(queues)
             pause = period
         except (DatabaseError, RedisError, OSError) as error:
-            logger.warning("the clock cannot tick: %s", type(error).__name__)
+            signals.error.tell(where="clock", error=type(error).__name__)
             connections.close_all()
             pause = min(pause * 2, LONGEST_PAUSE)
-        except Exception:
-            logger.exception("the clock cannot tick")
+        except Exception as error:
+            signals.error.tell(where="clock", error=type(error).__name__, stack=True)
             connections.close_all()
             pause = LONGEST_PAUSE
         # After the tick and whatever became of it: without Redis there is something to tell.

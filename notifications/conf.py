@@ -119,6 +119,7 @@ DEFAULTS: dict[str, Any] = {
     # letters, WAITING due rows, or one that waits for longer than OLDEST. CLOCK: how long ago a
     # worker's clock must have been seen.
     "HEALTH": {"FAILED": 10, "DLQ": 10, "WAITING": 100, "OLDEST": "5m", "CLOCK": "30s"},
+    "REPORT": 30.0,  # seconds between a worker's log lines on its queues, while busy; 0: none
     # The REST API: how many requests a person may make, and how many test messages; whom these may
     # go to beside the person who sends them, as address patterns ("*@example.com").
     "REST": {"RATE": "600/m", "TEST_RATE": "10/m", "TEST_RECIPIENTS": []},

@@ -21,7 +21,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
-from notifications import conf, holds, outbox, rates, rings, suppressions
+from notifications import conf, holds, outbox, rates, rings, signals, suppressions
 from notifications.chain import Chain
 from notifications.composition import Composed, compose
 from notifications.judgement import judge, make_storable, record
@@ -393,7 +393,7 @@ class Delivery:
 
     def _lose_database(self, error: Exception) -> None:
         """Keep the outcomes and try again: what was accepted must be settled, if it can be."""
-        logger.warning("%s: the database is away: %s", self.channel.queue, type(error).__name__)
+        signals.error.tell(where="delivery", queue=self.channel.queue, error=type(error).__name__)
         connections[router.db_for_write(Notification)].close()
         now = time.monotonic()
         self._database_back_at = now + RETRY_DATABASE

@@ -19,7 +19,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, router
 from django.db.models.functions import Now
 
-from notifications import conf, contents, inserts, rings
+from notifications import conf, contents, inserts, rings, signals
 from notifications.channels import whatsapp
 from notifications.channels.whatsapp_template import ButtonValue, WhatsAppTemplate
 from notifications.errors import InvalidAddress, InvalidMessage, UnknownChannel
@@ -457,6 +457,11 @@ def _insert(rows: list[Notification]) -> list[Notification]:
         inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
         rings.ring_on_commit(queue, using)
+    for happening, state in (
+        (signals.waiting, State.PENDING),
+        (signals.completed, State.DELIVERED),
+    ):
+        happening.tell_rows([row for row in rows if row.state == state], using=using)
     return rows
 
 

@@ -12,7 +12,7 @@ from django.db import router
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 
-from notifications import conf
+from notifications import conf, signals
 from notifications.models import Hold, Stamp
 
 logger = logging.getLogger("notifications.holds")
@@ -93,7 +93,7 @@ def hold(
     held = Hold.objects.filter(scope=scope, name=name, lifted_at=None)
     if not held.update(**fields):
         Hold.objects.bulk_create([Hold(scope=scope, name=name, **fields)], ignore_conflicts=True)
-        logger.warning("held %s %s: %s", scope, name, reason)
+        _tell_paused(scope, name, reason, cause, seconds, by=by)
     forget()
 
 
@@ -101,7 +101,7 @@ def lift(scope: str, name: str = "") -> bool:
     """Lift a hold; whether there was one."""
     lifted = Hold.objects.filter(scope=scope, name=name, lifted_at=None).update(lifted_at=Now())
     if lifted:
-        logger.warning("lifted the hold on %s %s", scope, name)
+        signals.resumed.tell(scope=scope, held=name)
     forget()
     return bool(lifted)
 
@@ -122,7 +122,7 @@ def trip(provider: str, *, reason: str, cause: str, seconds: float) -> None:
         until=Now() + timedelta(seconds=seconds),
     )
     Hold.objects.bulk_create([held], ignore_conflicts=True)  # another worker may be quicker
-    logger.warning("held provider %s for %.0f s: %s", provider, seconds, reason)
+    _tell_paused(Hold.Scope.PROVIDER, provider, reason, cause, seconds)
     forget()
 
 
@@ -154,8 +154,17 @@ def mend(provider: str) -> None:
     """A message got through: the provider is used as before. A person's hold stays."""
     mended = _of(provider).exclude(cause=Hold.Cause.PERSON).update(lifted_at=Now())
     if mended:
-        logger.warning("provider %s works again", provider)
+        signals.resumed.tell(scope=Hold.Scope.PROVIDER.value, held=provider)
     forget()
+
+
+def _tell_paused(
+    scope: str, name: str, reason: str, cause: str, seconds: float | None, *, by: Any = None
+) -> None:
+    signals.paused.tell(
+        scope=str(scope), held=name, cause=str(cause), seconds=seconds,
+        by=None if by is None else by.pk, reason=reason,
+    )  # fmt: skip
 
 
 def _of(provider: str) -> QuerySet[Hold]:

@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from notifications import conf
+from notifications import conf, signals
 from notifications.composition import compose
 from notifications.kinds import all_kinds
 from notifications.message import Note
@@ -92,6 +92,9 @@ def deliver_due() -> int:
     delivered = 0
     while ids := list(rows.values_list("pk", flat=True)[:BATCH]):
         delivered += rows.filter(pk__in=ids).update(state=State.DELIVERED, settled_at=Now())
+        if signals.completed.heard:
+            told = Notification.objects.using(rows.db).filter(pk__in=ids).defer("content")
+            signals.completed.tell_rows(told, using=rows.db, state=State.DELIVERED.value)
     return delivered
 
 

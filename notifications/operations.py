@@ -30,6 +30,7 @@ from notifications import (
     resending,
     retention,
     rings,
+    signals,
     suppressions,
     synchronising,
 )
@@ -117,6 +118,7 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         audit(by, row, CHANGE, "Retried.")
+        signals.waiting.tell_rows([row], using=using, by=_key(by))
         rings.ring_on_commit(row.queue, using)
 
 
@@ -134,6 +136,7 @@ def cancel(row: Notification | Task, *, by: Person = None) -> None:
         if not moved:
             raise WrongState(f"{row} is {_state_of(row)}: only what waits can be cancelled.")
         audit(by, row, CHANGE, "Cancelled.")
+        _tell_removed(row, State.CANCELLED, by)
 
 
 def remove(row: Notification | Task, *, by: Person = None) -> None:
@@ -148,6 +151,7 @@ def remove(row: Notification | Task, *, by: Person = None) -> None:
         if now is None or (now.token is not None and now.started):
             raise WrongState(f"{row} is {'being sent' if now else 'gone'}.")
         audit(by, row, DELETION, f"Removed: it was {now.state}.")
+        _tell_removed(row, now.state, by)
         now.delete()
 
 
@@ -167,6 +171,7 @@ def discard(letter: DeadLetter, *, by: Person = None) -> None:
     """Remove a dead letter without sending; its row stays dead."""
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
         audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
+        _tell_removed(letter.work, State.DEAD, by)
         letter.delete()
 
 
@@ -337,7 +342,7 @@ def empty(queue: str, *, by: Person = None) -> int:
     cancelled = 0
     for ids in batches(waiting_in(queue)):
         cancelled += waiting_in(queue).filter(pk__in=ids).update(**EMPTIED)
-    logger.warning("emptied %s: %s rows cancelled", queue, cancelled)
+    signals.cleaned.tell(queue=queue, state=State.PENDING.value, count=cancelled, by=_key(by))
     audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
     return cancelled
 
@@ -424,6 +429,15 @@ def _state_of(row: Notification | Task) -> str:
     if now is None:
         return "gone"
     return "erased" if getattr(now, "erased_at", None) else str(now.state)
+
+
+def _tell_removed(row: Notification | Task, state: str, by: Person) -> None:
+    using = router.db_for_write(type(row))
+    signals.removed.tell_rows([row], using=using, state=str(state), by=_key(by))
+
+
+def _key(by: Person) -> Any:
+    return None if by is None else by.pk
 
 
 def _link(row: Notification | Task) -> dict[str, Any]:

@@ -24,12 +24,19 @@ from django.db import connections, router, transaction
 from django.db.models import F, Model, Q
 from django.db.models.functions import Now
 
-from notifications import conf, holds, inserts
+from notifications import conf, holds, inserts, signals
 from notifications.fallback import UNREACHED, follow
 from notifications.models import Attempt, DeadLetter, Notification, Priority, State, Task, Work
 from notifications.models.work import may_move
 
 W = TypeVar("W", Notification, Task)
+
+# What is told of a row that comes to stand so; of any other state, that it failed.
+HAPPENINGS = {
+    State.PENDING: signals.waiting,  # for the next attempt
+    **dict.fromkeys((State.SENT, State.DELIVERED, State.READ, State.DONE), signals.completed),
+    **dict.fromkeys((State.CANCELLED, State.EXPIRED, State.SUPPRESSED), signals.removed),
+}
 
 PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # due_at of rows that wait for a person
 
@@ -80,6 +87,7 @@ def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None)
     rows = list(model._default_manager.using(using).raw(sql, params))
     # RETURNING keeps no order.
     rows.sort(key=lambda row: (row.priority, row.wanted_at, row.pk))
+    _tell_claimed(rows)
     return rows
 
 
@@ -91,7 +99,11 @@ def claim_one(model: type[W], pk: int, *, lease: float | None = None) -> W | Non
     claimed = rows.filter(Q(token=None) | Q(due_at__lte=Now()), pk=pk, state=State.PENDING).update(
         token=token, due_at=Now() + timedelta(seconds=seconds)
     )
-    return rows.get(pk=pk) if claimed else None
+    if not claimed:
+        return None
+    row = rows.get(pk=pk)
+    _tell_claimed([row])
+    return row
 
 
 # For each priority in turn the first due rows, straight off the partial index: a million rows
@@ -191,8 +203,34 @@ def settle(settlements: Sequence[Settlement], attempts: Sequence[Attempt] = ()) 
                 continue  # nothing gave up: it goes on
             if updated and first.dead is not None:
                 bury(first, first.dead).save(using=using, force_insert=True)
+            if updated == len(group):  # else others have some of them, and tell
+                _tell_settled(group)
         inserts.insert(attempts, using=using, filled=False)
     return settled
+
+
+def _tell_claimed(rows: Sequence[Notification | Task]) -> None:
+    using = router.db_for_write(Notification)
+    signals.active.tell_rows(rows, using=using)
+    lost = [row for row in rows if row.started]
+    if lost:
+        signals.stalled.tell_rows(lost, using=using)
+
+
+def _tell_settled(group: Sequence[Settlement]) -> None:
+    """What became of rows that ended alike."""
+    first = group[0]
+    if first.state is State.PENDING and not first.counted:
+        return  # given back, as if it had not been claimed
+    happening = HAPPENINGS.get(first.state, signals.failed)
+    happening.tell_rows(
+        [one.row for one in group],
+        using=router.db_for_write(Notification),
+        state=first.state.value,
+        attempt=first.row.attempts + first.counted,
+        code=first.dead.code if first.dead else None,
+        reason=first.reason or None,
+    )
 
 
 def transaction_of(model: type[Model]) -> AbstractContextManager[None]:

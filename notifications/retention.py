@@ -13,7 +13,7 @@ from django.db.models import Case, Max, Min, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
-from notifications import conf
+from notifications import conf, signals
 from notifications.errors import WrongState
 from notifications.models import Notification, State, Task
 
@@ -49,7 +49,7 @@ def remove(
             )
             if queue is not None:
                 rows = rows.filter(queue=queue)
-            removed += rows.count() if dry_run else _delete(rows)
+            removed += rows.count() if dry_run else _delete(rows, state=state, queue=queue)
     return removed
 
 
@@ -91,9 +91,13 @@ def _is_old(before: Combinable) -> Case:
     return Case(When(created_at__lt=before, then=Value(True)), default=Value(False))
 
 
-def _delete(rows: QuerySet[Any]) -> int:
+def _delete(rows: QuerySet[Any], *, state: str, queue: str | None) -> int:
     removed = 0
     for ids in batches(rows):
         rows.model._default_manager.filter(pk__in=ids).delete()
         removed += len(ids)
+    if removed:
+        signals.cleaned.tell(
+            work=rows.model._meta.model_name, queue=queue, state=state, count=removed
+        )
     return removed

@@ -17,13 +17,13 @@ from django.db import models, router
 from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Now
 
-from notifications import conf, fates, inserts
+from notifications import conf, fates, inserts, signals
 from notifications.fallback import UNREACHED, follow
 from notifications.judgement import find_kind
 from notifications.message import Fate, Outcome, Verdict
 from notifications.models import Attempt, DeadLetter, Notification, Receipt, State
 from notifications.models.work import may_move
-from notifications.outbox import DeadLetterDraft, Settlement, bury
+from notifications.outbox import HAPPENINGS, DeadLetterDraft, Settlement, bury
 from notifications.retries import Again, GiveUp, decide
 
 _TAKEN = (State.SENT, State.DELIVERED, State.READ, State.BOUNCED, State.COMPLAINED)
@@ -139,7 +139,9 @@ def write(messages: Sequence[SentMessage]) -> int:
     moving = [message for message in messages if message.state != message.row.state]
     moved = 0
     for (old, new), group in groupby(sorted(moving, key=_way), key=_way):
-        moved += _move(old, new, list(group))
+        alike = list(group)
+        moved += _move(old, new, alike)
+        _tell(old, State(new), alike)
     unreached = [each for each in moving if each.state in UNREACHED and each.row.fallback]
     followed = {each.row.pk for each in unreached if follow(each.row, _using())}
     dead = [(each.row, each.dead) for each in moving if each.dead and each.row.pk not in followed]
@@ -173,6 +175,14 @@ def _move(old: str, new: str, group: Sequence[SentMessage]) -> int:
         pk__in=[each.row.pk for each in group], state=old, started=False
     )
     return rows.update(**changes)
+
+
+def _tell(old: str, new: State, group: Sequence[SentMessage]) -> None:
+    happening = HAPPENINGS.get(new, signals.failed)
+    if happening is signals.completed and old in _TAKEN:
+        happening = signals.progress
+    for each in group:
+        happening.tell_rows([each.row], using=_using(), state=new.value, reason=each.reason or None)
 
 
 def _each(values: dict[int, Any], field: models.Field[Any, Any]) -> Any:

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from notifications import conf, holds, outbox, rings, tasks
+from notifications import conf, holds, outbox, rings, signals, tasks
 from notifications.delivery import Delivery
 from notifications.models import Notification
 from notifications.senders import Result
@@ -49,6 +49,7 @@ class Service:
                 self._deliveries.append(Delivery(channel, self._results, shared_rate=shared_rate))
         self._until = 0.0
         self._looked = 0.0
+        self._busy = False  # something was done
         self._rung: set[str] = set()  # queues of ours that were rung since we looked
 
     def run(self, seconds: float | None = None) -> None:
@@ -61,7 +62,9 @@ class Service:
                     self._hear()
                     sent = self._deliver()
                     if not (ran or sent or self._rung):
+                        self._tell_drained()
                         break
+                    self._busy = True
                 self._finish()
         finally:
             self._close()
@@ -175,6 +178,13 @@ class Service:
             self._rung.clear()
             self._looked = 0.0
 
+    def _tell_drained(self) -> None:
+        """Nothing of these queues is left that could be done now."""
+        if self._busy and signals.drained.heard:
+            for queue in self._served:
+                if not outbox.has_due(queue):
+                    signals.drained.tell(queue=queue)
+
     @property
     def _served(self) -> list[str]:
         return [*self._task_queues, *(each.channel.queue for each in self._deliveries)]
@@ -190,6 +200,6 @@ def serve_safely(service: Service, seconds: float | None) -> None:
     try:
         service.run(seconds)
     except (OperationalError, InterfaceError) as error:
-        logger.warning("the database is away: %s; the clock will ring again", type(error).__name__)
+        signals.error.tell(where="service", error=type(error).__name__)  # the clock rings again
     finally:
         close_old_connections()

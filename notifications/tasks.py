@@ -30,7 +30,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, holds, inserts, outbox, rings
+from notifications import conf, holds, inserts, outbox, rings, signals
 from notifications.errors import InvalidPayload, NotYet, OutsideTransaction, UnknownTask
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Priority, Schedule, State, Task
@@ -199,7 +199,9 @@ def set_progress(percent: int) -> None:
         return
     if get_task(row.name).atomic:
         raise RuntimeError(f"{row.name} reports progress: declare it with @task(atomic=False)")
-    outbox.update_ours(row, progress=max(0, min(100, percent)))
+    percent = max(0, min(100, percent))
+    if outbox.update_ours(row, progress=percent):
+        signals.progress.tell_rows([row], using=router.db_for_write(Task), percent=percent)
 
 
 def insert(rows: list[Task]) -> list[Task]:
@@ -212,6 +214,7 @@ def insert(rows: list[Task]) -> list[Task]:
         inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
         rings.ring_on_commit(queue, using)
+    signals.waiting.tell_rows(rows, using=using)
     return rows
 
 

@@ -44,7 +44,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker
 
-from notifications import clock, conf, jobs, kinds, outbox, previews, rings, vitals
+from notifications import clock, conf, jobs, kinds, outbox, previews, rings, signals, vitals
 from notifications.connections import NAMELESS
 from notifications.kinds import Kind
 from notifications.redaction import describe
@@ -388,7 +388,7 @@ def preload() -> None:
     try:
         outbox.due_queues(clock.own_queues())  # loads what the ORM loads with its first query
     except DatabaseError as error:
-        logger.warning("the database is away: %s", type(error).__name__)
+        signals.error.tell(where="worker", error=type(error).__name__)
     for connection in connections.all(initialized_only=True):
         connection.close()
         if hasattr(connection, "close_pool"):  # PostgreSQL's; its threads would not survive a fork

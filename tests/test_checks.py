@@ -47,6 +47,7 @@ def test_the_shop_is_in_order() -> None:
         ({"TASK_QUEUES": "default"}, "must be a list of names, not 'default'"),
         ({"RECIPIENTS": {"email": "x"}}, 'must be "*", a list of address patterns or'),
         ({"RETENTION": {"sent": "a month"}}, "RETENTION: sent: 'a month' is no duration"),
+        ({"REPORT": "often"}, "REPORT'] must be a number of seconds"),
         ({"ERASE_AFTER": "soon"}, "ERASE_AFTER: 'soon' is no duration"),
         ({"REST": {"RATE": "fast"}}, "'RATE']: 'fast' is no rate"),
         ({"REST": {"TEST_RECIPIENTS": "*"}}, "'TEST_RECIPIENTS'] must be a list"),

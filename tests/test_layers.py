@@ -19,14 +19,14 @@ FLOW = {
     "alerts", "audit", "bounds", "bulk", "chain", "clock", "composition", "dead_letters",
     "delivery", "dispatch", "erasure", "events", "fallback", "fates", "health", "holds",
     "hostjobs", "inbox", "judgement", "metrics", "notifications", "operations", "outbox",
-    "overview", "previews", "queues", "rates", "receipts", "recipients", "resending",
-    "retention", "rings", "senders", "sent_messages", "service", "sieve", "statistics",
-    "subscribing", "suppressions", "synchronising", "tallies", "tasks", "tokens", "topics",
-    "workers",
+    "overview", "previews", "queues", "rates", "receipts", "recipients", "reporting",
+    "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
+    "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "tokens",
+    "topics", "workers",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
-    "message", "models", "muting", "providers", "redaction", "retries", "timelimits",
+    "message", "models", "muting", "providers", "redaction", "retries", "signals", "timelimits",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 

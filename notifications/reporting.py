@@ -1,0 +1,43 @@
+"""How the queues stand, in the log, while there is something to say: the clock's part."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from notifications import conf, statistics
+from notifications.statistics import EventStats, QueueStats
+
+logger = logging.getLogger("notifications.statistics")
+
+
+class Reporter:
+    """A line for each queue and topic every NOTIFICATIONS["REPORT"] seconds, while they change."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._told: dict[str, object] = {}  # by queue and topic: what its last line said
+
+    def step(self, queues: Sequence[str]) -> None:
+        """Report if it is time. Raises what the database raises."""
+        every = conf.get("REPORT")
+        now = time.monotonic()
+        if not every or now < self._next or not logger.isEnabledFor(logging.INFO):
+            return
+        self._next = now + float(every)
+        for queue in statistics.all_queue_stats():
+            if queue.queue in queues:
+                self._tell("queue", queue.queue, queue)
+        for topic in statistics.event_stats():
+            self._tell("topic", topic.topic, topic)
+
+    def _tell(self, what: str, name: str, stats: QueueStats | EventStats) -> None:
+        facts = stats.as_dict()
+        facts.pop("oldest", None)  # changes at every look
+        if stats.waiting or stats.active or facts != self._told.get(name, facts):
+            words = " ".join(
+                f"{key}={value}" for key, value in facts.items() if value not in ("", None)
+            )
+            logger.info("%s", words, extra={"event": f"{what}_statistics", **facts})
+        self._told[name] = facts
