@@ -277,6 +277,7 @@ NOTIFICATIONS = {
         "BASE": read_number("JOB_RETRY_DELAY", 2000) / 1000,
     },
     "FRONTEND_URL": FRONTEND_URL,
+    "METRICS_TOKEN": read_text("METRICS_TOKEN"),
 }
 
 # -- logs -----------------------------------------------------------------------------------
