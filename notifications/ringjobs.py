@@ -18,7 +18,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.serializers import JSONSerializer
@@ -136,8 +136,13 @@ class _Popping(Queue):
     ) -> tuple[Job, Queue] | None:
         """The first job of `queues` and its queue; see `rq.Queue.dequeue_any`.
 
-        Raises DequeueTimeout after `timeout` seconds; None is for not waiting at all.
+        Raises DequeueTimeout after `timeout` seconds (None is for not waiting at all), and
+        StopRequested when the worker was told to stop: RQ's handler of the signal raises it too,
+        but wherever the worker is just then. In a finaliser of redis-py's it came to nothing, and
+        the worker stayed for ever.
         """
+        if jobs.STOP.is_set():
+            raise StopRequested
         by_key = {queue.key: queue for queue in queues}
         if not any(isinstance(queue, RingQueue) for queue in by_key.values()):
             return super().dequeue_any(

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from django_rq.queues import get_queues
 from redis import Redis
 from rq import Queue
 from rq import SimpleWorker as RQSimpleWorker
+from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.registry import FinishedJobRegistry, ScheduledJobRegistry
 from rq.serializers import DefaultSerializer
@@ -290,6 +291,29 @@ def test_a_worker_stopped_while_it_waits_for_its_start_ends_well(
     threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert worker.work() is False
     assert worker._clock.pid == 0
+
+
+@pytest.mark.timeout(20)  # it would stay for ever
+def test_a_worker_stops_although_the_signal_came_in_a_finaliser(
+    redis: Redis, own_signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a signal's handler raises there is lost; so it was with the pipelines of redis-py."""
+
+    class Finalised:
+        def __del__(self) -> None:
+            with suppress(StopRequested):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.2)
+
+    def beat(*args: Any, **options: Any) -> None:
+        Finalised()
+        gone.append(True)
+
+    gone: list[bool] = []
+    worker = make_worker(redis, "default")
+    monkeypatch.setattr(worker, "heartbeat", beat)
+    worker.work()
+    assert gone
 
 
 def test_a_horse_outlives_its_killed_parent_and_does_its_task_once(
