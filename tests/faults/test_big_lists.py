@@ -1,4 +1,4 @@
-"""With millions of rows every page of the admin answers at once (PostgreSQL)."""
+"""With millions of rows every page of the admin and of the API answers at once (PostgreSQL)."""
 
 from __future__ import annotations
 
@@ -61,6 +61,18 @@ FROM notifications_notification WHERE id %% 5 = 0
 """
 
 
+API = (
+    "dashboard/", "events/", "queues/", "queues/note/", "health/",
+    *(f"stats/?window={name}" for name in ("1h", "24h", "7d", "30d")),
+    *(f"queues/note/jobs/?state={name}"
+      for name in ("waiting", "active", "delayed", "completed", "failed")),
+    "notifications/", "notifications/?kind=welcome", "notifications/?state=cancelled&limit=200",
+    "notifications/?state=dead", "notifications/?key=nothing",
+    "tasks/", "tasks/?topic=order.placed", "tasks/?state=dead",
+    "dead-letters/", "dead-letters/?code=553", "dead-letters/groups/",
+)  # fmt: skip
+
+
 @pytest.fixture
 def script() -> Iterator[Any]:
     # Imported late: pytest reads this file before Django has its settings.
@@ -105,6 +117,10 @@ def test_every_page_answers_at_once(script: Any, capsys: pytest.CaptureFixture[s
         screens.url("queue", "one", "note"),
         screens.list_of("event"),
         *(f"{screens.list_of('overview')}?window={name}" for name in ("1h", "24h", "7d", "30d")),
+        *(f"/api/{path}" for path in API),
+        f"/api/notifications/?to=USER{ROWS // 2}@example.com",
+        f"/api/notifications/?about=orders.order:{ROWS // 3}",
+        f"/api/notifications/{newest}/timeline/",
     ]  # fmt: skip
     slow = []
     for address in addresses:
@@ -118,5 +134,7 @@ def test_every_page_answers_at_once(script: Any, capsys: pytest.CaptureFixture[s
 
 def _time(client: Any, address: str) -> float:
     began = time.monotonic()
-    assert client.get(address).status_code == 200
+    answer = client.get(address)
+    # health/ answers 503 here, where no clock and no Redis is.
+    assert answer.status_code == 200 or address == "/api/health/", answer.content
     return time.monotonic() - began
