@@ -28,7 +28,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from notifications import alerts, conf, holds, statistics
 from notifications.connections import quick_redis
 from notifications.models import Heartbeat, Hold, Notification
-from notifications.statistics import MOST, QueueStats
+from notifications.statistics import QueueStats, say
 
 logger = logging.getLogger("notifications.health")
 
@@ -109,13 +109,13 @@ def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
     oldest = conf.parse_duration(limits["OLDEST"]).total_seconds()
     for each in queues:
         if each.failed > limits["FAILED"]:
-            yield _degraded(each, "failed", f"{_say(each.failed)} failed jobs")
+            yield _degraded(each, "failed", f"{say(each.failed)} failed jobs")
         if each.dlq > limits["DLQ"]:
-            yield _degraded(each, "dlq", f"{_say(each.dlq)} dead letters wait for a person")
+            yield _degraded(each, "dlq", f"{say(each.dlq)} dead letters wait for a person")
         if each.paused:
             yield _degraded(each, "paused", f"paused: {each.paused}")
         elif each.waiting > limits["WAITING"]:
-            yield _degraded(each, "waiting", f"{_say(each.waiting)} waiting jobs")
+            yield _degraded(each, "waiting", f"{say(each.waiting)} waiting jobs")
         if not each.paused and each.oldest is not None and each.oldest > oldest:
             yield _degraded(each, "oldest", f"the oldest job waits for {each.oldest:.0f} s")
 
@@ -159,10 +159,6 @@ def _count_workers(queue: str) -> int:
 
 def _degraded(stats: QueueStats, what: str, text: str) -> Reason:
     return Reason(Level.DEGRADED, f"{stats.queue} {what}", f"{stats.queue}: {text}")
-
-
-def _say(count: int) -> str:
-    return f"{MOST} or more" if count >= MOST else str(count)
 
 
 def _limits() -> dict[str, Any]:

@@ -1,24 +1,22 @@
-"""How each queue stands: what waits, since when, what goes out, and what holds it up.
+"""How each queue stands for people: its statistics, how fast it goes, and what holds it up.
 
-Every question is answered from an index and counts no further than MOST, so that a backlog of
-millions is looked at as quickly as an empty queue.
+Every question is answered from an index, however long the backlog is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.db.models import Count, Max, Q
 from django.db.models.functions import Coalesce, Now
 
-from notifications import conf, holds
+from notifications import conf, holds, statistics
 from notifications.connections import quick_redis
-from notifications.models import Attempt, DeadLetter, Hold, Notification, Priority, State, Task
+from notifications.models import Attempt, Hold
+from notifications.statistics import QueueStats
 
-MOST = 10_000  # rows counted; there may be more
 RECENT = 10_000  # newest attempts that the rate is taken from
 RATED = timedelta(minutes=5)
 
@@ -27,15 +25,11 @@ _GOOD = ("accepted", "done")
 
 @dataclass(frozen=True, slots=True)
 class QueueLook:
-    """One queue at one moment. A count of more than MOST means: at least so many."""
+    """One queue at one moment."""
 
     name: str
     carries: str  # its channel; "tasks"; or empty for a queue of the host's own
-    waiting: int = 0  # due, and not in a worker's hands
-    claimed: int = 0  # in a worker's hands
-    later: int = 0  # scheduled, or to be tried again
-    oldest: datetime | None = None  # when what waits longest was due
-    dead: int = 0
+    stats: QueueStats | None = None  # of ours
     per_minute: float = 0.0  # done, over the last RATED
     limit: conf.Rate | None = None
     holds: tuple[Hold, ...] = ()  # the open ones that concern it
@@ -74,37 +68,14 @@ def _look(name: str, opened: Iterable[Hold], rates: Mapping[str, float]) -> Queu
     channel = conf.channel_of_queue(name)
     if not conf.owns_queue(name):
         return QueueLook(name, "", jobs=_count_jobs(name))
-    model = Task if channel is None else Notification
-    pending = model._default_manager.filter(queue=name, state=State.PENDING).order_by()
-    waiting = _count(pending.filter(due_at__lte=Now()))
-    # Claimed rows are due when their lease ends: a narrow part of the index.
-    leased = pending.filter(due_at__gt=Now(), due_at__lte=Now() + _longest_lease())
-    claimed = _count(leased.filter(token__isnull=False))
     return QueueLook(
         name,
         "tasks" if channel is None else channel.name,
-        waiting=waiting,
-        claimed=claimed,
-        later=max(0, _count(pending.filter(due_at__gt=Now())) - claimed),
-        oldest=_oldest(pending) if waiting else None,
-        dead=_count(DeadLetter.objects.filter(queue=name).order_by()),
+        stats=statistics.queue_stats(name),
         per_minute=rates.get(name, 0.0),
         limit=channel.rate if channel else None,
         holds=tuple(each for each in opened if _concerns(each, name, channel)),
     )
-
-
-def _count(rows: QuerySet[Any]) -> int:
-    return rows[: MOST + 1].count()
-
-
-def _oldest(pending: QuerySet[Any]) -> datetime | None:
-    """When what waits longest was due: of each priority the first in the index."""
-    firsts = (
-        pending.filter(priority=priority, due_at__lte=Now()).aggregate(at=Min("due_at"))["at"]
-        for priority in Priority
-    )
-    return min((at for at in firsts if at is not None), default=None)
 
 
 def _rates() -> dict[str, float]:
@@ -139,10 +110,6 @@ def _concerns(held: Hold, name: str, channel: conf.ChannelConf | None) -> bool:
     return held.scope == Hold.Scope.TEMPLATE and held.name.startswith(
         holds.template_of(channel.name, "")
     )
-
-
-def _longest_lease() -> timedelta:
-    return timedelta(seconds=max(conf.get("LEASE"), conf.get("LONGEST_TASK")))
 
 
 def _count_jobs(name: str) -> int | None:

@@ -58,6 +58,11 @@ class EventStats:
         return asdict(self)
 
 
+def say(count: int) -> str:
+    """A count, for people."""
+    return f"{MOST}+" if count >= MOST else str(count)
+
+
 def model_of(queue: str) -> type[Notification] | type[Task]:
     """What kind of rows wait in `queue`."""
     return Task if conf.channel_of_queue(queue) is None else Notification

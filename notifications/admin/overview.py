@@ -12,12 +12,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from notifications import health, overview, queues
-from notifications.admin.queues import Shown, count_up_to
+from notifications.admin.queues import Shown, since
 from notifications.admin.screen import ScreenAdmin
-from notifications.admin.standing import age
 from notifications.health import Level
 from notifications.models.screens import Overview
 from notifications.overview import WINDOWS
+from notifications.statistics import say
 
 DEFAULT = "24h"
 LABELS = {
@@ -49,16 +49,16 @@ class OverviewAdmin(ScreenAdmin):
         name = request.GET.get("window", DEFAULT)
         window = WINDOWS.get(name, WINDOWS[DEFAULT])
         seen, looks, seen_health = overview.look(window), queues.look_at_all(), health.examine()
-        oldest = min((look.oldest for look in looks if look.oldest), default=None)
+        known = [look.stats for look in looks if look.stats is not None]
         steps = [(_label(at, name), tally) for at, tally in seen.steps]
         letters = reverse("admin:notifications_deadletter_groups")
         return {
             "windows": [(each, LABELS[each], each == window.name) for each in WINDOWS],
             "seen": seen,
             "rate": _percent(seen.total.rate),
-            "waiting": count_up_to(sum(look.waiting for look in looks)),
-            "oldest": age(oldest) if oldest else "–",
-            "dead": sum(look.dead for look in looks),
+            "waiting": say(sum(each.waiting for each in known)),
+            "oldest": since(max((each.oldest for each in known if each.oldest), default=None)),
+            "dead": say(sum(each.dlq for each in known)),
             "letters": letters if self.allowed(request, "view_deadletter") else "",
             "steps": steps,
             "channels": [

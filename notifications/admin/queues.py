@@ -9,6 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -21,8 +22,9 @@ from notifications.bulk import Verb
 from notifications.errors import WrongState
 from notifications.models import State
 from notifications.models.screens import Queue
-from notifications.queues import MOST, QueueLook
+from notifications.queues import QueueLook
 from notifications.retention import FINAL
+from notifications.statistics import say
 
 
 class PauseForm(forms.Form):
@@ -192,11 +194,10 @@ class Shown:
 
     def __init__(self, look: QueueLook, url: str = "") -> None:
         self.look, self.url = look, url
-        self.waiting, self.later, self.dead = map(
-            count_up_to, (look.waiting, look.later, look.dead)
-        )
-        self.claimed = count_up_to(look.claimed)
-        self.oldest = age(look.oldest) if look.oldest else "–"
+        if look.stats is not None:
+            self.waiting, self.active = say(look.stats.waiting), say(look.stats.active)
+            self.delayed, self.dlq = say(look.stats.delayed), say(look.stats.dlq)
+            self.oldest = since(look.stats.oldest)
         self.rate = f"{look.per_minute:g}" if look.per_minute < 10 else f"{look.per_minute:.0f}"
         self.limit = f"{look.limit.limit} / {look.limit.seconds} s" if look.limit else "–"
         self.holds = [(each, _until(each)) for each in look.holds]
@@ -209,14 +210,14 @@ class Shown:
             return _("paused"), "warn"
         if self.holds:
             return _("held in part"), "warn"
-        if not self.look.ours:
+        if self.look.stats is None:
             return _("of the host"), "off"
-        return (_("working"), "wait") if self.look.waiting else (_("idle"), "good")
+        return (_("working"), "wait") if self.look.stats.waiting else (_("idle"), "good")
 
 
-def count_up_to(number: int) -> str:
-    """A count that went no further than MOST."""
-    return f"> {MOST}" if number > MOST else str(number)
+def since(seconds: float | None) -> str:
+    """How long something waits."""
+    return "–" if seconds is None else age(timezone.now() - timedelta(seconds=seconds))
 
 
 def _until(held: Any) -> str:

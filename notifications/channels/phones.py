@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, ValidationResult
 
+from notifications.channels.base import Channel
 from notifications.errors import InvalidAddress
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ _WRONG_LENGTH = {
     # What can be dialled in its own town only.
     ValidationResult.IS_POSSIBLE_LOCAL_ONLY: "without its area code",
 }
+
+
+class PhoneChannel(Channel):
+    """A channel whose addresses are phones."""
+
+    def address_of(self, user: AbstractBaseUser) -> str:
+        """The user's phone: its field `phone`, or the one its model names as PHONE_FIELD."""
+        return phone_of(user)
+
+    def clean(self, address: str) -> str:
+        """The number in E.164. Raises InvalidAddress."""
+        return clean_phone(address)
 
 
 def phone_of(user: AbstractBaseUser) -> str:

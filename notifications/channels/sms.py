@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from notifications.channels import templates
-from notifications.channels.base import Channel
 from notifications.channels.contexts import in_language_of, refuse_objects
-from notifications.channels.phones import clean_phone, phone_of
+from notifications.channels.phones import PhoneChannel
 from notifications.errors import InvalidMessage
 from notifications.message import Sms
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
-
     from notifications.kinds import Kind
     from notifications.models import Notification
 
@@ -29,18 +26,10 @@ _GSM = frozenset(
 _EXTENDED = frozenset("\f^{}\\[~]|€")
 
 
-class SmsChannel(Channel):
+class SmsChannel(PhoneChannel):
     """Text messages to one phone at a time."""
 
     name = "sms"
-
-    def address_of(self, user: AbstractBaseUser) -> str:
-        """The user's phone: its field `phone`, or the one its model names as PHONE_FIELD."""
-        return phone_of(user)
-
-    def clean(self, address: str) -> str:
-        """The number in E.164. Raises InvalidAddress."""
-        return clean_phone(address)
 
     def compose(
         self, row: Notification, kind: type[Kind] | None, context: Mapping[str, Any]

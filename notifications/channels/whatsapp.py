@@ -11,9 +11,8 @@ from django.utils import translation
 
 from notifications import contents
 from notifications.channels import whatsapp_registry
-from notifications.channels.base import Channel
 from notifications.channels.contexts import refuse_objects
-from notifications.channels.phones import clean_phone, phone_of
+from notifications.channels.phones import PhoneChannel
 from notifications.channels.whatsapp_template import (
     ButtonValue,
     Read,
@@ -27,8 +26,6 @@ from notifications.errors import InvalidMessage
 from notifications.message import Media, WhatsApp
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
-
     from notifications.kinds import Kind
     from notifications.models import Notification
 
@@ -37,18 +34,10 @@ __all__ = ["WhatsAppChannel", "WhatsAppTemplate"]
 logger = logging.getLogger("notifications.templates")
 
 
-class WhatsAppChannel(Channel):
+class WhatsAppChannel(PhoneChannel):
     """Template messages to one phone at a time."""
 
     name = "whatsapp"
-
-    def address_of(self, user: AbstractBaseUser) -> str:
-        """The user's phone: its field `phone`, or the one its model names as PHONE_FIELD."""
-        return phone_of(user)
-
-    def clean(self, address: str) -> str:
-        """The number in E.164. Raises InvalidAddress."""
-        return clean_phone(address)
 
     def compose(
         self, row: Notification, kind: type[Kind] | None, context: Mapping[str, Any]

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 
 from notifications import statistics
 from notifications.management.base import OperationCommand
-from notifications.statistics import MOST
+from notifications.statistics import say
 
 QUEUE_FIELDS = ("waiting", "active", "delayed", "completed", "failed", "dlq")
 EVENT_FIELDS = ("waiting", "active", "completed", "failed")
@@ -35,13 +35,13 @@ class Command(OperationCommand):
                 "events": [each.as_dict() for each in events],
             }
             rows = [
-                [each.queue, *(_say(getattr(each, field)) for field in QUEUE_FIELDS), each.paused]
+                [each.queue, *(say(getattr(each, field)) for field in QUEUE_FIELDS), each.paused]
                 for each in queues
             ]
             text = _table(["queue", *QUEUE_FIELDS, "paused"], rows)
             if events:
                 rows = [
-                    [each.topic, *(_say(getattr(each, field)) for field in EVENT_FIELDS)]
+                    [each.topic, *(say(getattr(each, field)) for field in EVENT_FIELDS)]
                     for each in events
                 ]
                 text += "\n\n" + _table(["topic", *EVENT_FIELDS], rows)
@@ -53,10 +53,6 @@ class Command(OperationCommand):
                 time.sleep(options["watch"])
             except KeyboardInterrupt:
                 return
-
-
-def _say(count: int) -> str:
-    return f"{MOST}+" if count >= MOST else str(count)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
