@@ -116,9 +116,17 @@ DEFAULTS: dict[str, Any] = {
     # receipt; then it is a dead letter. None: for ever.
     "UNKNOWN_AFTER": "1d",
     # When `health` has something to say of a queue: more than FAILED given up in a day, DLQ dead
-    # letters, WAITING due rows, or one that waits for longer than OLDEST. CLOCK: how long ago a
-    # worker's clock must have been seen.
-    "HEALTH": {"FAILED": 10, "DLQ": 10, "WAITING": 100, "OLDEST": "5m", "CLOCK": "30s"},
+    # letters, WAITING due rows, STALLED ones that a dead worker left behind and nobody took up, or
+    # one that waits for longer than OLDEST. CLOCK: how long ago a worker's clock must have been
+    # seen.
+    "HEALTH": {
+        "FAILED": 10,
+        "DLQ": 10,
+        "WAITING": 100,
+        "STALLED": 0,
+        "OLDEST": "5m",
+        "CLOCK": "30s",
+    },
     "REPORT": 30.0,  # seconds between a worker's log lines on its queues, while busy; 0: none
     # The REST API: how many requests a person may make, and how many test messages; whom these may
     # go to beside the person who sends them, as address patterns ("*@example.com").

@@ -116,6 +116,10 @@ def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
             yield _degraded(each, "paused", f"paused: {each.paused}")
         elif each.waiting > limits["WAITING"]:
             yield _degraded(each, "waiting", f"{say(each.waiting)} waiting jobs")
+        if not each.paused:
+            stalled = statistics.count_stalled(each.queue)
+            if stalled > limits["STALLED"]:
+                yield _degraded(each, "stalled", f"{say(stalled)} stalled jobs: their worker died")
         if not each.paused and each.oldest is not None and each.oldest > oldest:
             yield _degraded(each, "oldest", f"the oldest job waits for {each.oldest:.0f} s")
 

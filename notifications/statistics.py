@@ -20,6 +20,8 @@ from notifications.models import DeadLetter, Notification, Priority, State, Tall
 
 MOST = 10_000  # rows that are counted at most
 DAY = timedelta(days=1)
+FRONT = 1000  # rows that are looked through for stalled ones
+GRACE = timedelta(seconds=30)  # a lease that is over is taken up by the next clock, a second later
 
 _COMPLETED = ("accepted", "done")
 
@@ -95,6 +97,14 @@ def queue_stats(name: str) -> QueueStats:
 def all_queue_stats() -> list[QueueStats]:
     """Every queue of this app that the project has, in the order of RQ_QUEUES."""
     return [queue_stats(name) for name in conf.queue_names() if conf.owns_queue(name)]
+
+
+def count_stalled(name: str) -> int:
+    """How many of the FRONT rows of a queue that are due first were taken by a worker that died,
+    longer than GRACE ago, and by nobody since."""
+    due = _pending(name).filter(due_at__lte=Now() - GRACE)  # the end of the lease
+    front = due.order_by("priority", "due_at").values("pk")[:FRONT]
+    return due.filter(pk__in=front, token__isnull=False).count()
 
 
 def event_stats() -> list[EventStats]:

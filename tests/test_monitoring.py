@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -261,6 +262,18 @@ def test_thresholds_are_settings(settings: Any) -> None:
     settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"WAITING": 1}}
     ask(count=2)
     assert texts() == ["note: 2 waiting jobs"]
+
+
+@pytest.mark.usefixtures("staffed")
+def test_what_a_dead_worker_left_behind_is_told(settings: Any) -> None:
+    rows = ask(count=4)
+    left = Notification.objects.filter(pk__in=[row.pk for row in rows[:3]])
+    left.update(token=uuid4(), started=True, due_at=Now() - timedelta(seconds=20))
+    assert texts() == []  # the next clock takes them up
+    left.update(due_at=Now() - timedelta(seconds=40))
+    assert texts() == ["note: 3 stalled jobs: their worker died"]
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"STALLED": 3}}
+    assert texts() == []
 
 
 @pytest.mark.usefixtures("staffed")
