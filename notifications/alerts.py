@@ -25,10 +25,11 @@ from django.db import Error as DatabaseError
 from django.db import connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.dispatch import receiver
 
-from notifications import conf, dispatch, holds
+from notifications import conf, dispatch, holds, signals
 from notifications.kinds import Kind
-from notifications.models import Alert, Priority
+from notifications.models import Alert, Priority, State
 from notifications.redaction import describe
 
 logger = logging.getLogger("notifications.alerts")
@@ -37,6 +38,7 @@ DEADLINE = 15.0  # seconds all roads may take in all
 PATIENCE = 5.0  # seconds a server may be silent
 AGAIN = 60.0  # seconds until the roads that failed are tried again, by whichever clock
 TRIES = 3
+CRITICAL = Priority.CRITICAL.name.lower()
 
 Road = Callable[[], object]
 
@@ -72,6 +74,22 @@ def alert(subject: str, text: str, *, key: str, about: str = "") -> None:
     quiet = conf.parse_duration(_options()["EVERY"])
     known.filter(due_at=None, told_at__lt=Now() - quiet).update(
         **words, due_at=Now(), tries=0, roads=""
+    )
+
+
+@receiver(signals.failed)
+def hear(*, title: str, queue: str, priority: str, state: str, reason: str | None = None,
+         **facts: Any) -> None:  # fmt: skip
+    """Something has failed: of what is critical the administrators hear when it is given up."""
+    if priority != CRITICAL or state != State.DEAD or title == AdministratorAlert.name:
+        return
+    channel = conf.channel_of_queue(queue)
+    what = f"{facts['work']} #{facts['id']}"
+    alert(
+        f"critical: {title} failed",
+        f"{title} ({what}) was given up: {reason}",
+        key=f"critical {title}",
+        about=channel.name if channel else "",
     )
 
 

@@ -20,6 +20,7 @@ class NotificationsConfig(AppConfig):
         """Import `<app>/notifications.py` of every installed app, for its kinds and handlers."""
         autodiscover_modules("notifications")
         for module in (
+            "alerts",
             "bulk",
             "checks",
             "webhooks",

@@ -18,7 +18,7 @@ from typing import Any
 from django.db import transaction
 from django.dispatch import Signal
 
-from notifications.models.work import Work
+from notifications.models.work import Priority, Work
 
 logger = logging.getLogger("notifications.events")
 
@@ -61,6 +61,7 @@ class Happening(Signal):
                 "id": row.pk,
                 "queue": row.queue,
                 "title": row.title,
+                "priority": Priority(row.priority).name.lower(),
                 **facts,
             }
             transaction.on_commit(partial(self.tell, **told), using=using, robust=True)

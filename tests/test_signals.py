@@ -24,7 +24,7 @@ from notifications import (
 from notifications.bulk import Verb
 from notifications.dispatch import notify
 from notifications.message import Fate, Outcome, Report, Verdict
-from notifications.models import DeadLetter, Notification, State, Task
+from notifications.models import Alert, DeadLetter, Notification, Priority, State, Task
 from notifications.service import Service, serve_safely
 from notifications.signals import Happening
 from notifications.tasks import task
@@ -84,7 +84,8 @@ def test_a_message_waits_is_taken_and_completed(heard: Any) -> None:
     row = ask()
     jobs.serve("note")
     assert names(heard) == ["waiting", "active", "completed", "drained"]
-    common = {"work": "notification", "id": row.pk, "queue": "note", "title": "test_note"}
+    common = {"work": "notification", "id": row.pk, "queue": "note", "title": "test_note",
+              "priority": "normal"}  # fmt: skip
     assert heard[0][1] == common
     assert heard[2][1] == {
         **common, "state": "sent", "attempt": 1, "code": None, "reason": None,
@@ -112,6 +113,22 @@ def test_a_failure_is_told_with_its_code_and_the_next_attempt_as_waiting(
         (None, None), ("pending", 1), ("dead", 2),
     ]  # fmt: skip
     assert facts[-1]["code"] == "550"
+
+
+def test_the_administrators_hear_of_what_is_critical_once_for_each_kind(script: Script) -> None:
+    for to in ("a@example.com", "b@example.com", "c@example.com"):
+        script.answer(to, REFUSED)
+    ask("a@example.com")
+    jobs.serve("note")
+    assert not Alert.objects.exists()
+    for to in ("b@example.com", "c@example.com"):
+        ask(to, priority=Priority.CRITICAL)
+    operations.cancel(ask(priority=Priority.CRITICAL, delay=99))
+    jobs.serve("note")
+    told = Alert.objects.get()
+    assert (told.key, told.times, told.channel) == ("critical test_note", 2, "note")
+    assert "550" in told.text
+    assert "@" not in told.text
 
 
 def test_a_receipt_is_progress_or_failure(script: Script, heard: Any) -> None:
