@@ -21,7 +21,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
-from notifications import conf, holds, outbox, rates, rings, signals, suppressions
+from notifications import conf, holds, outbox, rates, rings, signals, suppressions, tracing
 from notifications.chain import Chain
 from notifications.composition import Composed, compose
 from notifications.judgement import judge, make_storable, record
@@ -131,6 +131,8 @@ class Delivery:
         self._attempts.append(
             record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
         )
+        provider = call.provider.name
+        tracing.record(row, outcome, provider=provider, milliseconds=result.milliseconds)
         if outcome.suppress:
             self._unwanted.append(suppressions.read_outcome(row, call.provider.name))
         trouble = self._chain.hear(call.provider, outcome, kind=row.kind)

@@ -19,7 +19,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import models, router
 from django.db.models.functions import Now
 
-from notifications import conf, contents, inserts, rings, signals
+from notifications import conf, contents, inserts, rings, signals, tracing
 from notifications.channels import whatsapp
 from notifications.channels.whatsapp_template import ButtonValue, WhatsAppTemplate
 from notifications.errors import InvalidAddress, InvalidMessage, UnknownChannel
@@ -60,6 +60,7 @@ class _Options:
     due: Any
     expires: Any
     retry: dict[str, Any] | None
+    trace: str
 
 
 def notify(
@@ -293,6 +294,7 @@ def _options(
         due=due,
         expires=expires,
         retry=retry,
+        trace=tracing.parent(),
     )
 
 
@@ -400,6 +402,7 @@ def _row(
         priority=options.priority,
         about_type=options.about_type,
         about_id=options.about_id,
+        trace=options.trace,
         retry=options.retry,
         key=recipient.key,
         expires_at=options.expires,

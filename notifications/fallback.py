@@ -56,6 +56,7 @@ def follow(row: Notification, using: str) -> Notification | None:
                     key=row.key,
                     about_type=row.about_type,
                     about_id=row.about_id,
+                    trace=row.trace,
                     event_id=row.event_id,
                     expires_at=row.expires_at,
                 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import models, router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, inserts, rings
+from notifications import conf, inserts, rings, tracing
 from notifications.errors import WrongState
 from notifications.judgement import find_kind
 from notifications.models import Notification, State
@@ -63,6 +63,7 @@ def _again(first: Notification, key: str) -> Notification:
         key=key,
         about_type=first.about_type,
         about_id=first.about_id,
+        trace=tracing.parent(),
         event_id=first.event_id,
     )
     if kind is not None and kind.expires_after is not None:

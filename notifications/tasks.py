@@ -30,7 +30,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, holds, inserts, outbox, rings, signals
+from notifications import conf, holds, inserts, outbox, rings, signals, tracing
 from notifications.errors import InvalidPayload, NotYet, OutsideTransaction, UnknownTask
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Priority, Schedule, State, Task
@@ -106,6 +106,7 @@ class TaskFunction:
             payload=payload,
             retry=None if self.retry is None else _policy_fields(self.retry),
             key=self.key,
+            trace=tracing.parent(),
             **fields,
         )
         due = due_at(self.run_after)
@@ -294,7 +295,7 @@ def _run(row: Task) -> None:
     began = time.monotonic()
     token = _current.set(row)
     try:
-        with time_limit(function.seconds), _around(function):
+        with tracing.running(row), time_limit(function.seconds), _around(function):
             result = function.func(**row.payload)
             _check_result(result, function)
             attempt = _attempt(row, "done", milliseconds=_since(began))

@@ -27,6 +27,7 @@ FLOW = {
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
     "message", "models", "muting", "providers", "redaction", "retries", "signals", "timelimits",
+    "tracing",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 

@@ -143,6 +143,10 @@ class Work(models.Model):
     key = models.CharField(_("idempotency key"), max_length=200, null=True, blank=True)
     about_type = models.CharField(_("about"), max_length=100, blank=True, default="")
     about_id = models.CharField(_("about id"), max_length=64, blank=True, default="")
+    trace = models.CharField(
+        _("trace"), max_length=55, blank=True, default="", editable=False,
+        help_text=_("traceparent of the request that asked for it"),
+    )  # fmt: skip
     event_id = models.UUIDField(_("event"), null=True, blank=True)
     reason = models.CharField(
         _("reason"), max_length=300, blank=True, default="", help_text=_("why it is where it is")
