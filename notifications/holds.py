@@ -101,7 +101,7 @@ def lift(scope: str, name: str = "") -> bool:
     """Lift a hold; whether there was one."""
     lifted = Hold.objects.filter(scope=scope, name=name, lifted_at=None).update(lifted_at=Now())
     if lifted:
-        signals.resumed.tell(scope=scope, held=name)
+        _tell_resumed(scope, name)
     forget()
     return bool(lifted)
 
@@ -154,17 +154,22 @@ def mend(provider: str) -> None:
     """A message got through: the provider is used as before. A person's hold stays."""
     mended = _of(provider).exclude(cause=Hold.Cause.PERSON).update(lifted_at=Now())
     if mended:
-        signals.resumed.tell(scope=Hold.Scope.PROVIDER.value, held=provider)
+        _tell_resumed(Hold.Scope.PROVIDER, provider)
     forget()
 
 
 def _tell_paused(
     scope: str, name: str, reason: str, cause: str, seconds: float | None, *, by: Any = None
 ) -> None:
-    signals.paused.tell(
-        scope=str(scope), held=name, cause=str(cause), seconds=seconds,
-        by=None if by is None else by.pk, reason=reason,
+    signals.paused.tell_on_commit(
+        using=router.db_for_write(Hold), scope=str(scope), held=name, cause=str(cause),
+        seconds=seconds, by=None if by is None else by.pk, reason=reason,
     )  # fmt: skip
+
+
+def _tell_resumed(scope: str, name: str) -> None:
+    using = router.db_for_write(Hold)
+    signals.resumed.tell_on_commit(using=using, scope=str(scope), held=name)
 
 
 def _of(provider: str) -> QuerySet[Hold]:

@@ -51,20 +51,25 @@ class Happening(Signal):
         # Django logs what a receiver raises, with its stack (Signal.send_robust).
         self.send_robust(sender=self.name, **facts)
 
+    def tell_on_commit(self, *, using: str | None = None, **facts: Any) -> None:
+        """Say it after the commit of the transaction on database `using`, or now without one."""
+        if self.heard:
+            transaction.on_commit(partial(self.tell, **facts), using=using, robust=True)
+
     def tell_rows(self, rows: Iterable[Work], *, using: str | None = None, **facts: Any) -> None:
-        """Say it of each of `rows`, after the commit of the transaction on database `using`."""
+        """The same of each of `rows`."""
         if not self.heard:
             return
         for row in rows:
-            told = {
-                "work": row._meta.model_name,
-                "id": row.pk,
-                "queue": row.queue,
-                "title": row.title,
-                "priority": Priority(row.priority).name.lower(),
+            self.tell_on_commit(
+                using=using,
+                work=row._meta.model_name,
+                id=row.pk,
+                queue=row.queue,
+                title=row.title,
+                priority=Priority(row.priority).name.lower(),
                 **facts,
-            }
-            transaction.on_commit(partial(self.tell, **told), using=using, robust=True)
+            )
 
 
 waiting = Happening("waiting", logging.DEBUG)
