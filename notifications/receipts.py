@@ -144,7 +144,7 @@ def _apply(receipts: Sequence[Receipt]) -> int:
     messages moved."""
     about = _match(receipts)
     messages = sent_messages.lock(set(about.values()))
-    settled: dict[Attempt, str] = {}  # what became of attempts that were unknown
+    solved: set[Attempt] = set()  # they were unknown until now
     unwanted: list[Unwanted] = []
     for receipt in sorted(receipts, key=_strength):
         message = messages.get(about.get(id(receipt), 0))
@@ -158,11 +158,14 @@ def _apply(receipts: Sequence[Receipt]) -> int:
         sent_messages.hear(message, attempt, receipt)
         if attempt.outcome == Verdict.UNKNOWN and receipt.fate != Fate.OPTED_OUT:
             failed = receipt.fate == Fate.FAILED
-            attempt.outcome = settled[attempt] = receipt.verdict if failed else Verdict.ACCEPTED
+            attempt.outcome = receipt.verdict if failed else Verdict.ACCEPTED
+            # Those that follow are about the same message: the answer that told its id was lost.
+            attempt.provider, attempt.message_id = receipt.provider, receipt.message_id
+            solved.add(attempt)
         unwanted += _unwanted_by_row(receipt, message.row)
-    for outcome in sorted(set(settled.values())):
-        ids = [attempt.pk for attempt, ended in settled.items() if ended == outcome]
-        Attempt.objects.using(_using()).filter(pk__in=ids).update(outcome=outcome)
+    if solved:
+        attempts = Attempt.objects.using(_using())
+        attempts.bulk_update(solved, ["outcome", "provider", "message_id"])
     suppressions.add(unwanted)
     return sent_messages.write(list(messages.values()))
 

@@ -312,6 +312,22 @@ def test_a_failure_settles_what_was_unknown(
     assert Attempt.objects.get().outcome == outcome.verdict
 
 
+def test_what_was_unknown_is_known_by_the_id_of_its_first_receipt(lost: Notification) -> None:
+    """The provider's answer with the id was lost: the receipts that follow each other tell it."""
+    take(named(Fate.SENT, lost))
+    assert Attempt.objects.get().message_id == "m1"
+    take(report(Fate.DELIVERED))
+    assert state_of(lost) == State.DELIVERED
+    take(report(Fate.READ))
+    assert state_of(lost) == State.READ
+
+
+def test_receipts_of_another_message_do_not_follow_what_was_unknown(lost: Notification) -> None:
+    take(named(Fate.SENT, lost))
+    take(named(Fate.DELIVERED, lost, message_id="of-another"))
+    assert state_of(lost) == State.SENT
+
+
 def test_a_receipt_saves_the_second_sending_of_what_was_unknown(script: Script) -> None:
     script.answer(ANN, LOST)
     with scripted(_RETRY={"BASE": 60.0}) as running:
