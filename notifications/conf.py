@@ -253,13 +253,17 @@ def channel_of_queue(queue: str) -> ChannelConf | None:
     return next((conf for conf in channels().values() if conf.queue == queue), None)
 
 
+def providers() -> Mapping[str, Provider[Any]]:
+    """Every provider that a channel uses, by name."""
+    return {each.name: each for conf in channels().values() for each in conf.providers}
+
+
 def provider(name: str) -> Provider[Any]:
     """One configured provider, whichever channel it serves. Raises ImproperlyConfigured."""
-    for conf in channels().values():
-        for known in conf.providers:
-            if known.name == name:
-                return known
-    raise ImproperlyConfigured(f"No channel uses a provider named {name!r}.")
+    try:
+        return providers()[name]
+    except KeyError:
+        raise ImproperlyConfigured(f"No channel uses a provider named {name!r}.") from None
 
 
 def owns_queue(queue: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from notifications import conf, erasure, receipts, retention, synchronising, tallies
+from notifications import conf, erasure, lookups, receipts, retention, synchronising, tallies
 from notifications.kinds import Kind
 from notifications.models import Notification, Priority
 from notifications.tasks import task
@@ -49,6 +49,18 @@ def tidy() -> dict[str, int]:
         "receipts": receipts.forget_unmatched(UNMATCHED_KEPT),
         "tallies": tallies.forget_old(),
     }
+
+
+@task(name="notifications.look_up", schedule=timedelta(hours=1), priority=Priority.LOW)
+def look_up() -> None:
+    """Ask after what is unknown, each provider in a task of its own: one may be away."""
+    look_up_at.bulk_enqueue({"provider": name} for name in lookups.providers())
+
+
+@task(name="notifications.look_up_at", priority=Priority.LOW, atomic=False, timeout=600.0)
+def look_up_at(provider: str) -> dict[str, int]:
+    """Ask a provider what became of messages whose answer was lost."""
+    return lookups.look_up(conf.provider(provider))
 
 
 @task(

@@ -25,10 +25,9 @@ BATCH = 500  # rows of one statement
 
 def providers() -> list[Provider[Any]]:
     """The providers in use that have something to copy."""
-    found = {each.name: each for one in conf.channels().values() for each in one.providers}
     return [
         each
-        for each in found.values()
+        for each in conf.providers().values()
         if type(each).read_templates is not Provider.read_templates
         or type(each).read_suppressions is not Provider.read_suppressions
     ]

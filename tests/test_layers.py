@@ -18,7 +18,7 @@ DOORS = {
 FLOW = {
     "alerts", "audit", "bounds", "bulk", "chain", "clock", "composition", "dead_letters",
     "delivery", "dispatch", "erasure", "events", "fallback", "fates", "health", "holds",
-    "hostjobs", "inbox", "judgement", "metrics", "notifications", "operations", "outbox",
+    "hostjobs", "inbox", "judgement", "lookups", "metrics", "notifications", "operations", "outbox",
     "overview", "previews", "queues", "rates", "receipts", "recipients", "reporting",
     "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
     "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "tokens",

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from django.core.checks import CheckMessage
 from django.db import transaction
+from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
 
-from notifications import conf, holds, jobs, receipts
+from notifications import conf, holds, jobs, lookups, receipts
+from notifications import notifications as tasks
 from notifications.channels.sms import SmsChannel, count_segments
 from notifications.dispatch import notify
 from notifications.errors import BadCallback, Forged, InvalidMessage, NotConfigured
 from notifications.kinds import Kind
 from notifications.message import Fate, Verdict
 from notifications.models import Attempt, Hold, Notification, State, Suppression
-from notifications.providers import twilio_replies
+from notifications.providers import twilio, twilio_replies
 from notifications.providers.base import Callback
 from notifications.providers.twilio import Twilio
-from notifications.testing.twilio_server import Answer, TwilioServer, sign
+from notifications.testing.twilio_server import Accepted, Answer, TwilioServer, sign
 from tests.mail_templates import use_templates
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -386,3 +390,130 @@ def test_the_server_reports_signed(server: TwilioServer) -> None:
 def test_its_options_are_checked(options: dict[str, Any], expected: set[str]) -> None:
     found: list[CheckMessage] = Twilio("twilio", timeout=1, options=options).check()
     assert {each.id for each in found} == expected
+
+
+# -- messages whose answer was lost ---------------------------------------------------------------
+
+
+class Code(Parcel):
+    """One that must not go out twice."""
+
+    name = "test_sms_code"
+    at_most_once = True
+
+
+TEMPLATES["notifications/test_sms_code/sms.txt"] = "Your number is {{ number }}.\n"
+LATER_THAN_RECEIPTS = lookups.PATIENCE + timedelta(seconds=1)
+
+
+def lose(server: TwilioServer, *, taken: bool, fails: int | None = None) -> Notification:
+    """A message whose call ended without an answer, some minutes ago."""
+    server.answers = [Answer(then="reset", accept=taken, fails=fails, times=1)]
+    with transaction.atomic():
+        [row] = notify(Code, to=PHONE, context={"number": 7})
+    jobs.serve("sms")
+    row.refresh_from_db()
+    assert row.state == State.UNKNOWN
+    Notification.objects.filter(pk=row.pk).update(settled_at=Now() - LATER_THAN_RECEIPTS)
+    return row
+
+
+def look_up() -> dict[str, int]:
+    return lookups.look_up(conf.provider("twilio"))
+
+
+@pytest.fixture
+def silent() -> Iterator[TwilioServer]:
+    """Twilio, which cannot reach this project to tell what becomes of messages."""
+    with running(options={"CALLBACK_URL": ""}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("fails", "state"), [(None, State.DELIVERED), (30006, State.DEAD), (30003, State.PENDING)]
+)
+def test_what_twilio_took_is_found_by_asking(
+    silent: TwilioServer, fails: int | None, state: State
+) -> None:
+    row = lose(silent, taken=True, fails=fails)
+    assert look_up() == {"asked": 1, "found": 1, "missing": 0}
+    row.refresh_from_db()
+    assert row.state == state
+    assert row.attempt_set.get().message_id == silent.accepted[0].sid
+    assert look_up()["asked"] == 0
+
+
+def test_what_twilio_did_not_take_goes_again(silent: TwilioServer) -> None:
+    row = lose(silent, taken=False)
+    assert look_up() == {"asked": 1, "found": 0, "missing": 1}
+    Notification.objects.filter(pk=row.pk).update(due_at=Now())
+    jobs.serve("sms")
+    row.refresh_from_db()
+    assert (row.state, len(silent.accepted)) == (State.SENT, 1)
+
+
+def test_messages_of_others_and_of_other_times_are_not_taken_for_it(silent: TwilioServer) -> None:
+    with transaction.atomic():
+        notify(Parcel, to=PHONE, context={"number": 1})
+    jobs.serve("sms")  # known by its id
+    row = lose(silent, taken=False)
+    silent.accepted.append(replace(silent.accepted[0], sid="SMold", created=a_day_ago()))
+    silent.accepted.append(replace(silent.accepted[0], sid="SMelsewhere", to="+12025550199"))
+    assert look_up() == {"asked": 1, "found": 0, "missing": 1}
+    row.refresh_from_db()
+    assert row.state == State.PENDING
+
+
+def test_nothing_is_concluded_where_two_messages_may_be_meant(silent: TwilioServer) -> None:
+    rows = [lose(silent, taken=True), lose(silent, taken=False)]
+    assert look_up() == {"asked": 2, "found": 0, "missing": 0}
+    silent.accepted.append(replace(silent.accepted[0], sid="SMmore"))
+    Notification.objects.filter(pk=rows[0].pk).delete()
+    assert look_up() == {"asked": 1, "found": 0, "missing": 0}
+    rows[1].refresh_from_db()
+    assert rows[1].state == State.UNKNOWN
+
+
+def test_nothing_is_concluded_from_a_list_that_is_too_long(
+    silent: TwilioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twilio, "PAGE", 1)
+    lose(silent, taken=False)
+    silent.accepted += [Accepted("SM1", PHONE, "+1", "", "", datetime.now(UTC), None)] * 2
+    assert look_up() == {"asked": 1, "found": 0, "missing": 0}
+
+
+def test_what_a_dead_worker_left_is_asked_for_since_it_was_made(silent: TwilioServer) -> None:
+    row = lose(silent, taken=True)
+    made = timezone.now() - timedelta(hours=3)
+    Notification.objects.filter(pk=row.pk).update(created_at=made)
+    row.attempt_set.update(provider="", milliseconds=0)
+    silent.accepted[0] = replace(silent.accepted[0], created=made + timedelta(minutes=1))
+    assert look_up() == {"asked": 1, "found": 1, "missing": 0}
+    row.refresh_from_db()
+    assert row.state == State.DELIVERED
+
+
+def test_twilio_is_asked_every_hour_if_there_is_something_to_ask(silent: TwilioServer) -> None:
+    assert lookups.providers() == []
+    row = lose(silent, taken=True)
+    assert lookups.providers() == ["twilio"]
+    with transaction.atomic():
+        tasks.look_up.enqueue()
+    jobs.serve("default")
+    row.refresh_from_db()
+    assert row.state == State.DELIVERED
+
+
+def test_no_answer_of_twilios_leaves_it_unknown_and_tells_no_number(silent: TwilioServer) -> None:
+    row = lose(silent, taken=True)
+    silent.auth_token = "another"
+    with pytest.raises(ValueError, match="401") as raised:
+        look_up()
+    assert PHONE not in str(raised.value)
+    row.refresh_from_db()
+    assert row.state == State.UNKNOWN
+
+
+def a_day_ago() -> datetime:
+    return datetime.now(UTC) - timedelta(days=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from django.core.checks import CheckMessage
@@ -103,6 +104,11 @@ class Provider(Generic[M]):
     def read_suppressions(self) -> Iterable[tuple[Fate, str]]:
         """Addresses that the provider would refuse: each with BOUNCED, COMPLAINED or OPTED_OUT."""
         return ()
+
+    def look_up(self, to: str, since: datetime, until: datetime) -> Sequence[Report] | None:
+        """The messages it took for the address `to` between the two, and what became of each; None
+        if it cannot tell them all. Raises what its client raises."""
+        return None
 
     def check(self) -> list[CheckMessage]:
         """System check messages about its options."""

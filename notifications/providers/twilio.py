@@ -11,7 +11,11 @@ from __future__ import annotations
 
 import hmac
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
@@ -27,6 +31,7 @@ from notifications.redaction import blot, unquote
 
 API_URL = "https://api.twilio.com/2010-04-01"
 OPTION_NAMES = frozenset(("ACCOUNT_SID", "AUTH_TOKEN", "FROM", "CALLBACK_URL", "API_URL"))
+PAGE = 200  # messages of one answer; 1,000 is the most
 SERVICE = "MG"  # how the id of a messaging service begins
 
 # "Message resource", section on status values. What is missing here tells nothing new.
@@ -59,6 +64,16 @@ class Twilio(Provider[Sms]):
         """The key of the account, which signs callbacks too."""
         return str(self.options.get("AUTH_TOKEN") or "")
 
+    @property
+    def account(self) -> str:
+        """The id of the account."""
+        return str(self.options.get("ACCOUNT_SID") or "")
+
+    @property
+    def messages_url(self) -> str:
+        """Where messages are made and listed."""
+        return f"{self.api_url}/Accounts/{self.account}/Messages.json"
+
     def connect(self) -> TwilioSession:
         """A session that connects with its first message."""
         return TwilioSession(self)
@@ -74,26 +89,47 @@ class Twilio(Provider[Sms]):
         sid, status = fields.get("MessageSid", ""), fields.get("MessageStatus", "")
         if not (sid and status):
             raise BadCallback("It tells no MessageSid and MessageStatus.")
-        fate = _FATES.get(status)
-        if fate is None:
+        if status not in _FATES:
             return []
         about = callback.query.get("notification", "")
         number = fields.get("ErrorCode", "")
         code = int(number) if number.isascii() and number.isdigit() and number != "0" else None
         text = blot(fields.get("ErrorMessage", ""), [fields.get("To", ""), self.token])
-        outcome = judge_report(code, text) if fate is Fate.FAILED else None
-        report = Report(
-            fate=fate,
-            message_id=sid,
-            key=f"{sid}:{status}",
+        report = replace(
+            _report(sid, status, code, text),
             notification_id=int(about) if about.isascii() and about.isdigit() else None,
             to=fields.get("To", ""),
-            code="" if code is None else str(code),
-            text=text,
-            outcome=outcome,
-            suppress=outcome is not None and outcome.suppress,
         )
         return [report]
+
+    def look_up(self, to: str, since: datetime, until: datetime) -> list[Report] | None:
+        """What the account sent to the number `to` ("Read multiple Message resources": with the
+        last sent first, `date_created` as RFC 2822 has it).
+
+        Raises requests.RequestException, and ValueError for what is no answer of the API.
+        """
+        client, _wire = open_client()
+        with client:
+            client.auth = (self.account, self.token)
+            answer = client.get(
+                self.messages_url,
+                params={"To": to, "PageSize": str(PAGE)},
+                timeout=self.timeout,
+                allow_redirects=False,
+            )
+        body = read_json(answer)
+        if not isinstance(body, dict) or "messages" not in body:
+            raise ValueError(f"{answer.status_code} {blot(answer.reason or '', [self.token, to])}")
+        told = [(_read_date(each), each) for each in body["messages"]]
+        if body.get("next_page_uri") and min(created for created, _each in told) > since:
+            return None  # it has had more messages since than one page holds
+        return [self._read(each) for created, each in told if since <= created <= until]
+
+    def _read(self, told: Mapping[str, Any]) -> Report:
+        """What a Message resource says."""
+        status, code = str(told["status"]), told.get("error_code")
+        text = blot(str(told.get("error_message") or ""), [str(told["to"]), self.token])
+        return _report(str(told["sid"]), status, None if code is None else int(code), text)
 
     def _checked(self, callback: Callback) -> dict[str, str]:
         """The fields of a callback whose signature is right ("Webhooks security" there)."""
@@ -132,14 +168,12 @@ class TwilioSession(HttpSession[Sms]):
     def __init__(self, provider: Twilio) -> None:
         super().__init__(*open_client())
         self._provider = provider
-        account = str(provider.options.get("ACCOUNT_SID") or "")
-        self.client.auth = (account, provider.token)
-        self._url = f"{provider.api_url}/Accounts/{account}/Messages.json"
+        self.client.auth = (provider.account, provider.token)
 
     def ask(self, message: Sms) -> requests.Response:
         """Post the message."""
         return self.client.post(
-            self._url,
+            self._provider.messages_url,
             data=build_fields(message, self._provider),
             # The whole call is watched; a single silent read ends before.
             timeout=self._provider.timeout * 0.9,
@@ -167,6 +201,25 @@ def build_fields(message: Sms, provider: Twilio) -> dict[str, str]:
     if url := provider.callback_url(message):
         fields["StatusCallback"] = url
     return fields
+
+
+def _report(sid: str, status: str, code: int | None, text: str) -> Report:
+    """What a status means; one that is on its way to "sent" has been taken."""
+    fate = _FATES.get(status, Fate.SENT)
+    outcome = judge_report(code, text) if fate is Fate.FAILED else None
+    return Report(
+        fate=fate,
+        message_id=sid,
+        key=f"{sid}:{status}",
+        code="" if code is None else str(code),
+        text=text,
+        outcome=outcome,
+        suppress=outcome is not None and outcome.suppress,
+    )
+
+
+def _read_date(told: Mapping[str, Any]) -> datetime:
+    return parsedate_to_datetime(str(told["date_created"]))
 
 
 def sign(token: str, url: str, fields: Sequence[tuple[str, str]]) -> str:

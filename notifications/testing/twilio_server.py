@@ -24,6 +24,9 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from notifications.testing import http_server
@@ -71,6 +74,8 @@ class Accepted:
     sender: str
     body: str
     callback: str  # StatusCallback
+    created: datetime
+    error: int | None  # why it is not delivered; None: it is
 
 
 class TwilioServer(ReportingServer[Answer, Accepted]):
@@ -113,16 +118,18 @@ class TwilioServer(ReportingServer[Answer, Accepted]):
         }
 
     def respond(self, request: Request) -> Reply:
-        """Create a message."""
+        """Create a message, or list those there are."""
         credentials = b64encode(f"{self.account_sid}:{self.auth_token}".encode()).decode()
         if request.headers.get("Authorization") != f"Basic {credentials}":
             return _refuse(20003)
         path = f"/2010-04-01/Accounts/{self.account_sid}/Messages.json"
-        if (request.method, request.path) != ("POST", path):
+        if request.path != path or request.method not in ("GET", "POST"):
             return _refuse(20404)
+        if request.method == "GET":
+            return self._list(request.query)
         fields = _read(request)
         code = _find_refusal(fields)
-        return _refuse(code) if code else _describe(self._keep(fields, None))
+        return _refuse(code) if code else _created(self._keep(fields, None))
 
     def keep_anyway(self, request: Request, answer: Answer) -> None:
         """Take the message over, and report its failure if the answer says so."""
@@ -134,7 +141,7 @@ class TwilioServer(ReportingServer[Answer, Accepted]):
             return _refuse(answer.code, answer.status, answer.message, answer.headers)
         if answer.status >= 300 or not self.accepted:
             return Reply(answer.status or 500, None, answer.headers)
-        return _describe(self.accepted[-1])
+        return _created(self.accepted[-1])
 
     def tell(self, message: Accepted, status: str, *, code: int = 0, after: float = 0.0) -> None:
         """Post a status callback."""
@@ -155,6 +162,18 @@ class TwilioServer(ReportingServer[Answer, Accepted]):
         }
         self.reporter.later(after, message.callback, urlencode(fields).encode(), headers)
 
+    def _list(self, query: Mapping[str, str]) -> Reply:
+        """The messages to one number, the newest first ("Read multiple Message resources")."""
+        found = [each for each in reversed(self.accepted) if query.get("To", each.to) == each.to]
+        size = int(query.get("PageSize", "50"))
+        more = f"/2010-04-01/Accounts/{self.account_sid}/Messages.json?Page=1"
+        body = {
+            "messages": [_describe(each, _last(each)) for each in found[:size]],
+            "page_size": size,
+            "next_page_uri": more if len(found) > size else None,
+        }
+        return Reply(200, body)
+
     def _keep(self, fields: Mapping[str, str], fails: int | None) -> Accepted:
         message = Accepted(
             sid=f"SM{uuid.uuid4().hex}",
@@ -162,12 +181,13 @@ class TwilioServer(ReportingServer[Answer, Accepted]):
             sender=fields.get("From", ""),
             body=fields.get("Body", ""),
             callback=fields.get("StatusCallback", ""),
+            created=datetime.now(UTC),
+            error=fails,
         )
         self.take(message, message.callback)
         if message.callback:
             self.tell(message, "sent")
-            last = "delivered" if fails is None else "undelivered"
-            self.tell(message, last, code=fails or 0, after=self.delivered_after)
+            self.tell(message, _last(message), code=fails or 0, after=self.delivered_after)
         return message
 
 
@@ -206,14 +226,22 @@ def _refuse(
     return Reply(status, body, headers or {})
 
 
-def _describe(message: Accepted) -> Reply:
-    body = {
+def _created(message: Accepted) -> Reply:
+    return Reply(201, {**_describe(message, "queued"), "error_code": None})
+
+
+def _last(message: Accepted) -> str:
+    return "delivered" if message.error is None else "undelivered"
+
+
+def _describe(message: Accepted, status: str) -> dict[str, Any]:
+    return {
         "sid": message.sid,
-        "status": "queued",
+        "status": status,
+        "date_created": format_datetime(message.created),
         "to": message.to,
         "from": message.sender,
         "body": message.body,
-        "error_code": None,
+        "error_code": message.error,
         "error_message": None,
     }
-    return Reply(201, body)

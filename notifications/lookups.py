@@ -1,0 +1,117 @@
+"""What became of messages whose answer was lost, asked of the provider.
+
+Only those of kinds that are sent at most once wait for this: others were sent again at once. The
+lost answer would have told the provider's id, so the provider is asked for all it took for the
+address while the call lasted. One that no attempt of ours is known by is the message; where there
+is none, the provider does not have it, and it goes again; where there are more, a receipt decides,
+or a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+
+from notifications import conf, receipts
+from notifications.message import Fate, Outcome, Report, Verdict
+from notifications.models import Attempt, Notification, State
+from notifications.providers.base import Provider
+from notifications.recipients import permitted
+
+PATIENCE = timedelta(minutes=5)  # for receipts to come, and for the provider to list what it took
+SLACK = timedelta(minutes=2)  # between the provider's clock and the database's
+BATCH = 200  # messages asked for in one go
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One message that may have been taken between two times."""
+
+    row: Any  # Notification
+    attempt: Attempt
+    provider: str
+    since: datetime
+    until: datetime
+
+
+def providers() -> list[str]:
+    """The names of the providers that left messages unknown and can be asked."""
+    left = {question.provider for question in _questions()}
+    return [
+        name
+        for name, provider in conf.providers().items()
+        if name in left and type(provider).look_up is not Provider.look_up
+    ]
+
+
+def look_up(provider: Provider[Any]) -> dict[str, int]:
+    """Ask `provider` for the messages it has left unknown; how many were "asked", "found" and
+    "missing". Raises what its client raises; what was learned until then is kept."""
+    questions = [each for each in _questions() if each.provider == provider.name]
+    counts = {"asked": len(questions), "found": 0, "missing": 0}
+    for question in questions:
+        report = _ask(provider, question)
+        if report is not None:
+            receipts.take(provider.name, [replace(report, notification_id=question.row.pk)])
+            counts["found" if report.message_id else "missing"] += 1
+    return counts
+
+
+def _questions() -> list[Question]:
+    """What has been unknown long enough, the oldest first."""
+    rows: Iterable[Any] = (
+        Notification.objects.filter(
+            state=State.UNKNOWN, settled_at__lt=Now() - PATIENCE, erased_at=None
+        )
+        .order_by("settled_at")
+        .defer("content", "context")[:BATCH]
+    )
+    questions = []
+    for row in rows:
+        attempt = row.attempt_set.order_by("pk").last()
+        if attempt is None:
+            continue
+        since = attempt.created_at - timedelta(milliseconds=attempt.milliseconds)
+        name = attempt.provider
+        if not name:  # its worker died, nobody knows when
+            name, since = _only_provider(row.channel), row.created_at
+        if name and permitted(row.channel, row.to) == row.to:
+            until = attempt.created_at + SLACK
+            questions.append(Question(row, attempt, name, since - SLACK, until))
+    return questions
+
+
+def _only_provider(channel: str) -> str:
+    configured = conf.channels().get(channel)
+    names = [each.name for each in configured.providers] if configured else []
+    return names[0] if len(names) == 1 else ""
+
+
+def _ask(provider: Provider[Any], question: Question) -> Report | None:
+    told = provider.look_up(question.row.to, question.since, question.until)
+    if told is None or _others_to_the_same(question):
+        return None
+    ids = {report.message_id for report in told}
+    known = Attempt.objects.filter(provider=provider.name, message_id__in=ids)
+    others = set(known.values_list("message_id", flat=True))
+    left = [report for report in told if report.message_id not in others]
+    if not left:
+        outcome = Outcome(Verdict.LATER, code="missing", text="the provider does not have it")
+        return Report(Fate.FAILED, "", key=f"missing:{question.attempt.pk}", outcome=outcome)
+    return left[0] if len(left) == 1 else None
+
+
+def _others_to_the_same(question: Question) -> bool:
+    """Whether another message to the address may be the one that the provider took."""
+    row = question.row
+    alike = Notification.objects.filter(channel=row.channel, to__iexact=row.to).exclude(pk=row.pk)
+    return Attempt.objects.filter(
+        notification__in=alike,
+        outcome=Verdict.UNKNOWN,
+        created_at__gte=question.since,
+        provider__in=("", question.provider),
+    ).exists()
