@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -18,7 +18,13 @@ from django.db.models.sql.compiler import SQLCompiler
 
 M = TypeVar("M", bound=Model)
 
-_PLAIN = frozenset((str, int, bool, type(None)))  # what every driver takes as it is
+# Most cells of a row are these, and a parameter costs 3 us. Of text it is the empty one.
+_LITERAL: Mapping[type, Callable[[Any], str]] = {
+    type(None): lambda _value: "NULL",
+    bool: lambda value: "TRUE" if value else "FALSE",
+    int: str,
+    str: lambda _value: "''",
+}
 
 
 def insert(
@@ -40,9 +46,11 @@ def insert(
             cells: list[str] = []
             for field, name, is_plain in columns:
                 value = held[name]
-                if is_plain and type(value) in _PLAIN:
+                if is_plain and type(value) is str and value:
                     cells.append("%s")
                     params.append(value)
+                elif (is_plain or value is None) and type(value) in _LITERAL:
+                    cells.append(_LITERAL[type(value)](value))
                 elif isinstance(value, DatabaseDefault):
                     cells.append(_default(field, using))
                 elif hasattr(value, "resolve_expression"):
