@@ -33,6 +33,10 @@ lock:
 	uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --custom-compile-command "make lock" --quiet --output-file requirements.lock $(UPGRADE)
+	uv pip compile pyproject.toml --extra postgres --constraint requirements.lock --universal \
+	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" --quiet --no-annotate \
+	    --output-file benchmarks/ours/requirements.txt
 
 demo: install
 	$(PYTHON) manage.py demo $(if $(ONCE),--once)

@@ -10,6 +10,7 @@ import venv
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import LiteralString
 
@@ -123,13 +124,19 @@ class DjangoSystem(System):
     functions_in_transaction: Mapping[str, str] = {}  # what is called: dotted path
 
     @property
+    def requirements(self) -> Path:
+        """What it needs, locked, in a folder that names its virtual environment."""
+        return PEERS / self.name / "requirements.txt"
+
+    @property
     def python(self) -> str:
         """Its interpreter."""
-        return str(INSTALLED / self.name / "bin" / "python")
+        return str(INSTALLED / self.requirements.parent.name / "bin" / "python")
 
     def install(self) -> None:
         """Make its virtual environment from its locked requirements."""
-        folder, wanted = INSTALLED / self.name, PEERS / self.name / "requirements.txt"
+        wanted = self.requirements
+        folder = INSTALLED / wanted.parent.name
         installed = folder / "requirements.txt"
         if installed.exists() and installed.read_bytes() == wanted.read_bytes():
             return

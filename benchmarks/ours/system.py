@@ -1,7 +1,7 @@
 """This project: rows in PostgreSQL, served by `rqworker` with forking workers."""
 
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from benchmarks.systems import DjangoSystem, Variant
 
@@ -15,12 +15,9 @@ class Ours(DjangoSystem):
     settings = "benchmarks.ours.settings"
 
     @property
-    def python(self) -> str:
-        """The interpreter this runs in."""
-        return sys.executable
-
-    def install(self) -> None:
-        """Nothing: this is the project's own environment."""
+    def requirements(self) -> Path:
+        """Those of a shop that sends mail, without this project's tools."""
+        return Path(__file__).with_name("requirements.txt")
 
     def variants(self) -> Sequence[Variant]:
         """One and two forking workers."""
