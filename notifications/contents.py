@@ -1,26 +1,19 @@
-"""Contents of mail without a kind: read from Django's EmailMessage, sealed for the database.
-
-The key comes from SECRET_KEY; after a rotation SECRET_KEY_FALLBACKS still open what is waiting.
-"""
+"""Contents of mail without a kind: read from Django's EmailMessage, sealed for the database."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from base64 import b64decode, b64encode, urlsafe_b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from email.message import Message
 from email.mime.base import MIMEBase
-from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 from django.core.mail import EmailMessage
 
-from notifications.errors import InvalidMessage
 from notifications.message import Attachment
 from notifications.providers import mime
 
@@ -28,37 +21,20 @@ from notifications.providers import mime
 def seal(content: Mapping[str, Any]) -> bytes:
     """`content`, which JSON can hold, compressed and encrypted."""
     plain = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return _cipher().encrypt(zlib.compress(plain, 1))
+    sealed: bytes = load().seal(zlib.compress(plain, 1))
+    return sealed
 
 
 def unseal(sealed: bytes | memoryview) -> dict[str, Any]:
     """What was given to `seal`. Raises InvalidMessage when no known key opens it."""
-    try:
-        plain = zlib.decompress(_cipher().decrypt(bytes(sealed)))
-    except InvalidToken:
-        raise InvalidMessage(
-            "The content cannot be opened: was SECRET_KEY changed? Put the former one into "
-            "SECRET_KEY_FALLBACKS until what was queued with it has gone out."
-        ) from None
-    content: dict[str, Any] = json.loads(plain)
+    content: dict[str, Any] = json.loads(zlib.decompress(load().unseal(bytes(sealed))))
     return content
 
 
-def _cipher() -> MultiFernet:
-    return _cipher_of((settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
-
-
-@lru_cache(maxsize=4)
-def _cipher_of(secrets: tuple[str | bytes, ...]) -> MultiFernet:
-    return MultiFernet([Fernet(_key(secret)) for secret in secrets])
-
-
-def _key(secret: str | bytes) -> bytes:
-    # A key of its own for this purpose: what signs cookies encrypts no mail (RFC 5869 §3.2).
-    derive = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"notifications.contents")
-    return urlsafe_b64encode(
-        derive.derive(secret if isinstance(secret, bytes) else secret.encode())
-    )
+def load() -> ModuleType:
+    """The module that encrypts. It costs a process 7 MB, so those who only send kinds go without,
+    and a worker that needs it has it loaded before it forks."""
+    return import_module("notifications.sealing")
 
 
 def write_attachment(file: Attachment) -> dict[str, str]:

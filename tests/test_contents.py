@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from email.mime.image import MIMEImage
 from typing import Any
 
@@ -145,3 +147,21 @@ def test_attachments_of_every_sort_are_kept() -> None:
     assert (mail.name, mail.mimetype) == ("mail.eml", "message/rfc822")
     assert b"Subject: Inner" in mail.content
     assert logo == Attachment("logo.png", b"\x89PNG", "image/png", "logo")
+
+
+@pytest.mark.parametrize(
+    ("backend", "loaded"),
+    [
+        ("notifications.backends.QueuedEmailBackend", True),
+        ("django.core.mail.backends.smtp.EmailBackend", False),
+    ],
+)
+def test_only_those_who_need_it_load_the_encryption(backend: str, loaded: bool) -> None:
+    code = (
+        "import sys, django; from django.conf import settings; settings.EMAIL_BACKEND = "
+        f"{backend!r}; django.setup()\n"
+        "from notifications.channels.email import EmailChannel; from notifications import worker\n"
+        "EmailChannel().preload([])\n"
+        f"assert ('cryptography.fernet' in sys.modules) == {loaded}, 'loaded by the shop'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from notifications.kinds import Kind
     from notifications.models import Notification
 
+QUEUED = "notifications.backends.QueuedEmailBackend"
+
 _NAMED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^<>"@,]*)\s*<([^<>]+)>')  # Ann <ann@example.com>
 
 
@@ -71,8 +73,11 @@ class EmailChannel(Channel):
         """Compile the templates of `kinds`, in each of the project's languages.
 
         And Django's patterns of addresses: at their first use that takes 35 ms, in each process.
+        And what opens contents, where all of the project's mail has one.
         """
         self.clean("preload@example.com")
+        if settings.EMAIL_BACKEND == QUEUED:
+            contents.load()
         templates.preload([kind.name for kind in kinds])
 
 
