@@ -1,88 +1,121 @@
-"""Figures in the text format of Prometheus, made when they are asked for.
+"""Figures for Prometheus, made when they are asked for.
 
 From `statistics`: bounded counts and small rows, so that a scrape costs the same however big the
-tables are. The format is "Text-based format" on
-https://prometheus.io/docs/instrumenting/exposition_formats/.
+tables are. django-rq's own figures, of the host's jobs too, stand beside them while Redis answers.
 """
+
+# mypy: allow-untyped-calls
+# (django-rq's collector has no types)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
+from django.conf import settings
 from django.db.models import Sum
 from django.db.models.functions import Now
+from django_rq.contrib.prometheus import RQCollector
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 
 from notifications import health, statistics
+from notifications.connections import quick_redis
 from notifications.models import Tally
 from notifications.tallies import KEPT
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-Sample = tuple[Mapping[str, str], float]
+QUEUE_FIGURES = {
+    "waiting": "Due rows; 10000 means or more.",
+    "active": "Rows that a worker has claimed.",
+    "delayed": "Rows that are due later; 10000 means or more.",
+    "dlq": "Dead letters that wait for a person; 10000 means or more.",
+    "oldest_seconds": "How long the oldest due row waits.",
+    "paused": "1 while nothing is claimed.",
+}
 
 
-def render() -> str:
-    """All figures."""
-    return "\n".join(_lines()) + "\n"
+def render() -> bytes:
+    """All figures, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Collector())
+    return generate_latest(registry)
 
 
-def _lines() -> Iterator[str]:
+class _Collector(Collector):
+    def describe(self) -> list[Metric]:
+        return []  # nothing is asked of the database before there is a scrape
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _of_queues()
+        yield from _of_outcomes()
+        yield from _of_health()
+        yield from _of_redis()
+
+
+def _of_queues() -> Iterator[Metric]:
     queues = statistics.all_queue_stats()
-    for what, text in (
-        ("waiting", "Due rows; 10000 means or more."),
-        ("active", "Rows that a worker has claimed."),
-        ("delayed", "Rows that are due later; 10000 means or more."),
-        ("dlq", "Dead letters that wait for a person; 10000 means or more."),
-    ):
-        samples = [({"queue": each.queue}, float(getattr(each, what))) for each in queues]
-        yield from _family(f"notifications_{what}", "gauge", text, samples)
-    oldest = [({"queue": each.queue}, each.oldest or 0.0) for each in queues]
-    yield from _family(
-        "notifications_oldest_seconds", "gauge", "How long the oldest due row waits.", oldest
-    )
-    paused = [({"queue": each.queue}, float(bool(each.paused))) for each in queues]
-    yield from _family("notifications_paused", "gauge", "1 while nothing is claimed.", paused)
-    yield from _outcomes()
-    found = health.examine()
-    levels = [({"status": str(level)}, float(found.level is level)) for level in health.Level]
-    yield from _family("notifications_health", "gauge", "1 for the status that it is.", levels)
+    for name, text in QUEUE_FIGURES.items():
+        family = GaugeMetricFamily(f"notifications_{name}", text, labels=["queue"])
+        for each in queues:
+            value = (each.oldest or 0.0) if name == "oldest_seconds" else getattr(each, name)
+            family.add_metric([each.queue], float(bool(value) if name == "paused" else value))
+        yield family
 
 
-def _outcomes() -> Iterator[str]:
+def _of_outcomes() -> Iterator[Metric]:
     """What happened since the oldest tally: it falls once a day, which Prometheus takes for a
     restart of the counter."""
-    groups = list(
+    labels = ["queue", "kind", "provider", "outcome"]
+    counts = CounterMetricFamily(
+        "notifications_outcomes",
+        "Attempts by outcome, receipts by fate, and rows that were given up.",
+        labels=labels,
+    )
+    times = CounterMetricFamily(
+        "notifications_attempt_seconds", "Time that attempts took.", labels=labels
+    )
+    columns = ("queue", "name", "provider", "what")
+    groups = (
         Tally.objects.filter(since__gte=Now() - (KEPT - timedelta(days=1)))
-        .values("queue", "name", "provider", "what")
+        .values(*columns)
         .annotate(number=Sum("count"), took=Sum("milliseconds"))
-        .order_by("queue", "name", "provider", "what")
+        .order_by(*columns)
     )
-    labels = [
-        {"queue": each["queue"], "kind": each["name"], "provider": each["provider"],
-         "outcome": each["what"]}
-        for each in groups
-    ]  # fmt: skip
-    counts = [(label, float(each["number"])) for label, each in zip(labels, groups, strict=True)]
-    times = [
-        (label, each["took"] / 1000)
-        for label, each in zip(labels, groups, strict=True)
-        if each["took"]
-    ]
-    text = "Attempts by outcome, receipts by fate, and rows that were given up."
-    yield from _family("notifications_outcomes_total", "counter", text, counts)
-    yield from _family(
-        "notifications_attempt_seconds_total", "counter", "Time that attempts took.", times
+    for each in groups:
+        values = [each[column] for column in columns]
+        counts.add_metric(values, each["number"])
+        if each["took"]:
+            times.add_metric(values, each["took"] / 1000)
+    yield counts
+    yield times
+
+
+def _of_health() -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "notifications_health", "1 for the status that it is.", labels=["status"]
     )
+    found = health.examine()
+    for level in health.Level:
+        family.add_metric([str(level)], float(found.level is level))
+    yield family
 
 
-def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
-    yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in samples:
-        inside = ",".join(f'{key}="{_escape(each)}"' for key, each in labels.items())
-        yield f"{name}{{{inside}}} {value:g}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _of_redis() -> Iterator[Metric]:
+    family = GaugeMetricFamily("notifications_redis_up", "1 while Redis answers.")
+    theirs: list[Any] = []
+    try:
+        # Asked first with a short timeout: RQ's own connections may wait for ever.
+        for queue in settings.RQ_QUEUES:
+            quick_redis(queue).ping()
+        theirs = list(RQCollector().collect())
+        family.add_metric([], 1.0)
+    except RedisError:
+        family.add_metric([], 0.0)
+    yield family
+    yield from theirs

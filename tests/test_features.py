@@ -20,6 +20,8 @@ def test_every_feature_is_there_once() -> None:
 
 def test_each_is_shown_or_says_why_not() -> None:
     for cells in ROWS:
+        if cells[0].strip().startswith(("path", "`/")):  # shown by the tests above their table
+            continue
         last = cells[-1].strip()
         assert "::test_" in last or "*" in last or "](" in last or last.startswith("shown"), cells
 

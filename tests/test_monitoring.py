@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import django_rq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client, override_settings
+from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from notifications import (
@@ -421,21 +423,25 @@ def test_metrics_tell_depth_outcomes_and_health(
     answer = client.get("/notifications/metrics/", headers={"Authorization": "Bearer right"})
     assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
     text = answer.content.decode()
-    assert 'notifications_waiting{queue="note"} 3\n' in text
-    assert 'notifications_dlq{queue="note"} 1\n' in text
+    assert 'notifications_waiting{queue="note"} 3.0\n' in text
+    assert 'notifications_dlq{queue="note"} 1.0\n' in text
     assert (
-        'notifications_outcomes_total{queue="note",kind="test_note",provider="first",'
-        'outcome="accepted"} 2\n'
+        'notifications_outcomes_total{kind="test_note",outcome="accepted",provider="first",'
+        'queue="note"} 2.0\n'
     ) in text
-    assert 'notifications_health{status="failing"} 1\n' in text
-    for line in text.splitlines():
-        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+\{(\w+=\"[^\"]*\",?)*\} [\d.e+]+", line), line
-    kinds = re.findall(r"^# TYPE (\w+)", text, re.MULTILINE)
-    assert len(kinds) == len(set(kinds))
+    assert 'notifications_health{status="failing"} 1.0\n' in text
+    assert "notifications_redis_up 0.0\n" in text
+    assert "rq_jobs" not in text
+    families = list(text_string_to_metric_families(text))
+    assert len(families) == len({each.name for each in families}) >= 10
 
 
-def test_labels_are_escaped() -> None:
-    assert metrics._escape('a"b\\c\nd') == 'a\\"b\\\\c\\nd'
+def test_metrics_of_rq_stand_beside_ours(settings: Any, redis_server: RedisServer) -> None:
+    settings.RQ_QUEUES = {"default": {"URL": redis_server.url}, "note": {"URL": redis_server.url}}
+    django_rq.get_queue("default").enqueue(print)
+    text = metrics.render().decode()
+    assert "notifications_redis_up 1.0\n" in text
+    assert 'rq_jobs{queue="default",status="queued"} 1.0\n' in text
 
 
 # -- commands -----------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 
 pytestmark = [
@@ -23,13 +26,13 @@ SECONDS = 0.3
 
 MESSAGES = """
 INSERT INTO notifications_notification
-    (queue, state, priority, lapses, attempts, started, about_type, about_id, reason, kind,
-     channel, "to", language, context, created_at, due_at, wanted_at, settled_at)
+    (queue, state, priority, lapses, attempts, started, about_type, about_id, trace, reason,
+     kind, channel, "to", language, context, created_at, due_at, wanted_at, settled_at)
 SELECT 'note',
        CASE WHEN i %% 100 = 0 THEN 'pending' WHEN i %% 200 = 1 THEN 'dead'
             WHEN i %% 200 = 3 THEN 'cancelled' WHEN i %% 50 = 7 THEN 'delivered' ELSE 'sent' END,
        i %% 4, 0, CASE WHEN i %% 100 = 0 AND i %% 1000 > 0 THEN 0 ELSE 1 END, false,
-       'orders.order', i::text, '',
+       'orders.order', i::text, '', '',
        CASE WHEN i < 500 THEN 'welcome' ELSE 'test_note' END,
        'note', 'user' || i || '@example.com', 'en', '{}', at, at, at,
        CASE WHEN i %% 100 = 0 THEN NULL ELSE at END
@@ -53,9 +56,10 @@ FROM notifications_notification WHERE state = 'dead'
 """
 TASKS = """
 INSERT INTO notifications_task
-    (queue, state, priority, lapses, attempts, started, about_type, about_id, reason, name, topic,
-     payload, progress, event_id, created_at, due_at, wanted_at)
-SELECT 'default', 'done', 2, 0, 1, false, '', '', '', 'orders.notifications.confirm_order',
+    (queue, state, priority, lapses, attempts, started, about_type, about_id, trace, reason,
+     name, topic, payload, progress, event_id, created_at, due_at, wanted_at)
+SELECT 'default', 'done', 2, 0, 1, false, '', '', '', '',
+       'orders.notifications.confirm_order',
        'order.placed', '{}', 0, gen_random_uuid(), created_at, created_at, created_at
 FROM notifications_notification WHERE id %% 5 = 0
 """
@@ -122,19 +126,36 @@ def test_every_page_answers_at_once(script: Any, capsys: pytest.CaptureFixture[s
         f"/api/notifications/?about=orders.order:{ROWS // 3}",
         f"/api/notifications/{newest}/timeline/",
     ]  # fmt: skip
+    health, metrics = (import_module(f"notifications.{name}") for name in ("health", "metrics"))
+    statistics = import_module("notifications.statistics")
+    asked: dict[str, Callable[[], object]] = {
+        **{address: partial(_get, client, address) for address in addresses},
+        "metrics": metrics.render,
+        "health": health.examine,
+        "queue_stats": partial(statistics.queue_stats, "note"),
+        "event_stats": statistics.event_stats,
+        "notifications_stats": partial(call_command, "notifications_stats", stdout=io.StringIO()),
+        "notifications_dead": partial(
+            call_command, "notifications_dead", groups=True, stdout=io.StringIO()
+        ),
+    }
     slow = []
-    for address in addresses:
-        took = min(_time(client, address) for _each in range(3))
+    for name, ask in asked.items():
+        took = min(_time(ask) for _each in range(3))
         with capsys.disabled():
-            print(f"{took * 1000:7.0f} ms  {address}")
+            print(f"{took * 1000:7.0f} ms  {name}")
         if took > SECONDS:
-            slow.append((address, took))
+            slow.append((name, took))
     assert slow == []
 
 
-def _time(client: Any, address: str) -> float:
-    began = time.monotonic()
+def _get(client: Any, address: str) -> None:
     answer = client.get(address)
     # health/ answers 503 here, where no clock and no Redis is.
     assert answer.status_code == 200 or address == "/api/health/", answer.content
+
+
+def _time(ask: Callable[[], object]) -> float:
+    began = time.monotonic()
+    ask()
     return time.monotonic() - began

@@ -20,9 +20,9 @@ LATE = 1.0  # seconds a message may take meanwhile
 
 WAITING = """
 INSERT INTO notifications_notification
-    (queue, state, priority, lapses, attempts, started, about_type, about_id, reason, kind,
-     channel, "to", language, context, created_at, due_at, wanted_at)
-SELECT 'email', 'pending', 3, 0, 0, false, '', '', '', 'welcome', 'email',
+    (queue, state, priority, lapses, attempts, started, about_type, about_id, trace, reason,
+     kind, channel, "to", language, context, created_at, due_at, wanted_at)
+SELECT 'email', 'pending', 3, 0, 0, false, '', '', '', '', 'welcome', 'email',
        'user' || i || '@example.com', 'en', '{}', now(), now() + interval '1 day', now()
 FROM generate_series(1, %s) i
 """

@@ -26,6 +26,8 @@ from tests.admin.screens import ask, letter
 from tests.rest.callers import anybody, person, superuser
 from tests.scripted import SETTINGS, Script
 
+PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+
 HOSTILE = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.BrowsableAPIRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.FormParser"],
@@ -169,3 +171,27 @@ def test_whatever_is_sent_the_api_does_as_its_document_says(
         words, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path
     )
     assert ran.returncode == 0, ran.stdout[-20_000:]
+
+
+def test_the_page_of_features_names_every_endpoint_and_field() -> None:
+    told = person()("get", "schema/")
+    rows = [line.strip("| ").split(" | ") for line in PAGE.splitlines() if line.startswith("| `/")]
+    listed = {(each.strip("`"), verb): fields for each, verb, fields in rows}
+    assert listed == {
+        (path, verb.upper()): ", ".join(f"`{name}`" for name in _fields(told, answer)) or "nothing"
+        for path, verbs in told["paths"].items()
+        for verb, answer in verbs.items()
+    }
+
+
+def _fields(document: dict[str, Any], operation: dict[str, Any]) -> list[str]:
+    """The fields of what an operation answers when it goes well; of a page, those of its rows."""
+    status = min(each for each in operation["responses"] if each.startswith("2"))
+    content = operation["responses"][status].get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    while not (fields := schema.get("properties")) or "results" in fields:
+        inner = fields["results"]["items"] if fields else schema.get("items", schema)
+        if "$ref" not in inner:
+            return []
+        schema = document["components"]["schemas"][inner["$ref"].rsplit("/", 1)[1]]
+    return list(fields)
