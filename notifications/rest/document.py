@@ -7,14 +7,16 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpResponse
 from django.middleware.csrf import get_token
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import SPECTACULAR_DEFAULTS, patched_settings
+from rest_framework.exceptions import NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -82,6 +84,16 @@ class Docs(View):
         """Swagger UI, from the host's own static files (drf_spectacular_sidecar)."""
         context = {"csrf_token": get_token(request)}
         return HttpResponse(render_to_string("notifications/rest/docs.html", context))
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """Who is not logged in is asked to; the rest are problems as everywhere."""
+        if not isinstance(exc, NotAuthenticated):
+            return super().handle_exception(exc)
+        try:
+            page = reverse("admin:login")
+        except NoReverseMatch:  # a host without the admin
+            page = None
+        return redirect_to_login(self.request.get_full_path(), page)
 
 
 _lock = threading.Lock()  # the library's settings are patched meanwhile

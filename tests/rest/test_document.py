@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from django.test.client import Client
+from django.urls import NoReverseMatch
 from rq import Worker
 
 from notifications import health
@@ -92,7 +93,17 @@ def test_the_page_for_people_takes_its_scripts_from_the_site() -> None:
     content = page.content.decode()
     assert 'data-schema="/api/schema/"' in content
     assert "https://" not in content
-    assert Client().get("/api/docs/").status_code == 401
+    assert Client().get("/api/docs/").url == "/admin/login/?next=/api/docs/"
+
+
+def test_the_page_for_people_leads_to_the_sites_login_without_the_admin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reverse(name: str) -> str:
+        raise NoReverseMatch(name)
+
+    monkeypatch.setattr(document, "reverse", reverse)
+    assert Client().get("/api/docs/").url == "/account/log-in/?next=/api/docs/"
 
 
 def test_the_hosts_own_defaults_neither_leak_in_nor_break_it(script: Script) -> None:
