@@ -42,7 +42,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.utils import now, utcformat
-from rq.worker import BaseWorker
+from rq.worker import BaseWorker, WorkerStatus
 
 from notifications import clock, conf, jobs, kinds, outbox, previews, rings, signals, vitals
 from notifications.connections import NAMELESS
@@ -55,6 +55,7 @@ logger = logging.getLogger("notifications.worker")
 TTL = 60  # seconds RQ's screens believe in a silent worker, plus RQ's own minute
 LISTEN = 25  # seconds one blocking pop lasts; a hung Redis is noticed a little later
 BEAT = 40.0  # seconds between the heartbeats of an idle worker
+INSIST = 0.5  # seconds until an idle worker that was told to stop is told again
 PAUSE = 2.0  # seconds, at most, between tries to reach Redis
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -154,6 +155,7 @@ class Guarded(Base):
 
     def teardown(self) -> None:
         """Sign off, if Redis can hear it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         with self._without_redis("it did not sign off"):
             super().teardown()
 
@@ -164,6 +166,15 @@ class Guarded(Base):
         super().handle_warm_shutdown_request()
         jobs.STOP.set()  # for a worker without horses, and for a horse forked just now
         self._tell_horse()
+        if self.get_state() != WorkerStatus.BUSY:
+            signal.signal(signal.SIGALRM, self._insist)
+            signal.setitimer(signal.ITIMER_REAL, INSIST, INSIST)
+
+    def _insist(self, signum: int, frame: FrameType | None) -> None:
+        """Raise what RQ's handler of the signal has raised, until it is heard: redis-py swallows
+        every exception where it measures itself, which is around each command."""
+        if self.get_state() != WorkerStatus.BUSY:
+            raise StopRequested
 
     def set_shutdown_requested_date(self) -> None:
         """For RQ's screens. Called by a signal handler, where an error would hit anything."""

@@ -272,10 +272,13 @@ def test_an_idle_worker_stops_at_once(redis: Redis) -> None:
     assert not redis.smembers("rq:workers")
 
 
+TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+
+
 @pytest.fixture
 def own_signals() -> Iterator[None]:
     """Takes back what a worker in this process does to it."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in TAKEN}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -314,6 +317,30 @@ def test_a_worker_stops_although_the_signal_came_in_a_finaliser(
     monkeypatch.setattr(worker, "heartbeat", beat)
     worker.work()
     assert gone
+
+
+@pytest.mark.timeout(20)  # it would listen for 25 seconds
+def test_a_worker_stops_although_redis_py_swallowed_the_signal(
+    redis: Redis, own_signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Just before it listens, after it was asked whether it shall stop."""
+
+    def pop(*args: Any, **options: Any) -> Any:
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        popped.append(True)
+        return real(*args, **options)
+
+    popped: list[bool] = []
+    worker = make_worker(redis, "default")
+    real = worker.queue_class.lpop
+    monkeypatch.setattr(worker.queue_class, "lpop", pop)
+    began = time.monotonic()
+    worker.work()
+    assert popped == [True]
+    assert time.monotonic() - began < 10
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_a_horse_outlives_its_killed_parent_and_does_its_task_once(
