@@ -113,6 +113,7 @@ class World:
             "SECRET_KEY": "a-key-for-the-fault-tests-only-0123456789",
             "DEBUG": "false",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONFAULTHANDLER": "1",  # see stop_gently
             **self.variables,
         }
 
@@ -174,7 +175,14 @@ class World:
         """SIGTERM; how long it took to end."""
         began = time.monotonic()
         worker.send_signal(signal.SIGTERM)
-        worker.wait(seconds)
+        try:
+            worker.wait(seconds)
+        except subprocess.TimeoutExpired:
+            # Each process writes where its threads are before it dies of this signal.
+            for each in [*psutil.Process(worker.pid).children(recursive=True), worker]:
+                each.send_signal(signal.SIGABRT)
+            worker.wait(seconds)
+            raise AssertionError(f"It did not stop.\n{self.logs()}") from None
         return time.monotonic() - began
 
     # -- what became of it ------------------------------------------------------------------
