@@ -106,12 +106,11 @@ def notify(
         expires_after=expires_after or kind.expires_after,
         retry=_retry_changes(retries, backoff, base),
     )
-    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
     chosen = ways(channels or ())
     rows: list[Notification] = []
-    for each in everybody:
+    for recipient in _recipients(to, key):
         rows += _rows(
-            _recipient(each, key), chosen or _configured(kind), options, strict=bool(chosen),
+            recipient, chosen or _configured(kind), options, strict=bool(chosen),
             kind=kind, context=values, language=language,
         )  # fmt: skip
     return _insert(rows)
@@ -216,10 +215,9 @@ def send_email(
         expires_after=expires_after,
         retry=_retry_changes(retries, backoff, base),
     )
-    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
     rows: list[Notification] = []
-    for each in everybody:
-        rows += _rows_of_way(_recipient(each, key), ("email",), options, content=content)
+    for recipient in _recipients(to, key):
+        rows += _rows_of_way(recipient, ("email",), options, content=content)
     return _insert(rows)
 
 
@@ -263,10 +261,9 @@ def send_whatsapp(
         expires_after=expires_after,
         retry=_retry_changes(retries, backoff, base),
     )
-    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else list(to)
     rows: list[Notification] = []
-    for each in everybody:
-        rows += _rows_of_way(_recipient(each, key), ("whatsapp",), options, content=content)
+    for recipient in _recipients(to, key):
+        rows += _rows_of_way(recipient, ("whatsapp",), options, content=content)
     return _insert(rows)
 
 
@@ -307,6 +304,11 @@ def _retry_changes(
         return None
     RetryPolicy().with_overrides(changes)  # refuses what makes no sense, here and now
     return changes
+
+
+def _recipients(to: To | Sequence[To], key: str | None) -> list[Recipient]:
+    everybody = [to] if isinstance(to, AbstractBaseUser | str | Recipient) else to
+    return [_recipient(each, key) for each in everybody]
 
 
 def _recipient(to: To, key: str | None) -> Recipient:
