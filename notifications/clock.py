@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -64,19 +65,48 @@ def tick(queues: Sequence[str]) -> list[str]:
     return due
 
 
+class Chore:
+    """What a clock does every so many seconds, the first time `first` seconds after its start."""
+
+    def __init__(self, do: Callable[[], object], *, every: float, first: float = 0.0) -> None:
+        self._do = do
+        self._every = every
+        self._next = time.monotonic() + first
+
+    def step(self) -> None:
+        """Do it if it is time to. Raises what it raises."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self._every
+            self._do()
+
+
+def chores(queues: Sequence[str]) -> list[Chore]:
+    """What the clock of `queues` does beside ticking."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    all_of_them = [
+        Chore(lambda: health.beat(name, queues), every=health.BEAT),
+        # Not at once: after a start workers are still on their way.
+        Chore(lambda: health.tell(health.examine()), every=health.LOOK, first=health.LOOK),
+        Chore(tallies.count_new, every=tallies.STEP),
+        Chore(hostjobs.find, every=hostjobs.LOOK),
+    ]
+    if every := conf.get("REPORT"):
+        reporter = reporting.Reporter()
+        all_of_them.append(Chore(lambda: reporter.report(queues), every=float(every)))
+    return all_of_them
+
+
 def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
     """Tick until `stopping()`; never raises for a lost database or Redis."""
     pause = period = float(conf.get("CLOCK"))
-    messenger, watch = alerts.Messenger(), health.Watch()
-    counter, finder, reporter = tallies.Counter(), hostjobs.Finder(), reporting.Reporter()
+    messenger, everything = alerts.Messenger(), chores(queues)
     while not stopping():
         try:
             # The connection stays open from tick to tick, whatever CONN_MAX_AGE says.
             tick(queues)
-            watch.step(queues)
-            counter.step()
-            finder.step()
-            reporter.step(queues)
+            for chore in everything:
+                chore.step()
             pause = period
         except (DatabaseError, RedisError, OSError) as error:
             signals.error.tell(where="clock", error=type(error).__name__)

@@ -10,9 +10,6 @@ Thresholds are NOTIFICATIONS["HEALTH"].
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -170,25 +167,6 @@ def _limits() -> dict[str, Any]:
 
 
 # -- the clock's part ---------------------------------------------------------------------------
-
-
-class Watch:
-    """What a clock does for health: it shows that it lives, and tells the administrators."""
-
-    def __init__(self) -> None:
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
-        self._beat = 0.0
-        self._look = time.monotonic() + LOOK  # after a start workers are still on their way
-
-    def step(self, queues: Sequence[str]) -> None:
-        """Do what it is time for. Raises what the database raises."""
-        now = time.monotonic()
-        if now >= self._beat:
-            self._beat = now + BEAT
-            beat(self._name, queues)
-        if now >= self._look:
-            self._look = now + LOOK
-            tell(examine())
 
 
 def beat(name: str, queues: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ everything else is what it is for other dead letters. Nothing of a job is unpick
 from __future__ import annotations
 
 import logging
-import time
 import zlib
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -36,21 +35,6 @@ logger = logging.getLogger("notifications.hostjobs")
 LOOK = 30.0  # seconds between two looks of one clock
 MOST = 500  # failed jobs of one queue that are looked at, the newest ones
 LONGEST_TRACEBACK = 10_000  # characters
-
-
-class Finder:
-    """Looks now and then, for a clock."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def step(self) -> int:
-        """Find what has failed if it is time to; how many. Raises what the database raises."""
-        now = time.monotonic()
-        if now < self._next:
-            return 0
-        self._next = now + LOOK
-        return find()
 
 
 def find() -> int:

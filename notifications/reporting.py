@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
-from notifications import conf, statistics
+from notifications import statistics
 from notifications.statistics import EventStats, QueueStats
 
 logger = logging.getLogger("notifications.statistics")
 
 
 class Reporter:
-    """A line for each queue and topic every NOTIFICATIONS["REPORT"] seconds, while they change."""
+    """A line for each queue and topic at every report, while they change."""
 
     def __init__(self) -> None:
-        self._next = 0.0
         self._told: dict[str, object] = {}  # by queue and topic: what its last line said
 
-    def step(self, queues: Sequence[str]) -> None:
-        """Report if it is time. Raises what the database raises."""
-        every = conf.get("REPORT")
-        now = time.monotonic()
-        if not every or now < self._next or not logger.isEnabledFor(logging.INFO):
+    def report(self, queues: Sequence[str]) -> None:
+        """Say how `queues` and all topics stand. Raises what the database raises."""
+        if not logger.isEnabledFor(logging.INFO):
             return
-        self._next = now + float(every)
         for queue in statistics.all_queue_stats():
             if queue.queue in queues:
                 self._tell("queue", queue.queue, queue)

@@ -6,7 +6,6 @@ and dead letters, and adds what is new to `Tally` rows. One clock at a time does
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -70,21 +69,6 @@ _SOURCES = {
         milliseconds=None,
     ),
 }
-
-
-class Counter:
-    """Counts now and then, for a clock."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def step(self) -> int:
-        """Count what is new if it is time to; how many rows. Raises what the database raises."""
-        now = time.monotonic()
-        if now < self._next:
-            return 0
-        self._next = now + STEP
-        return count_new()
 
 
 def count_new() -> int:

@@ -119,9 +119,3 @@ def test_our_own_queues_and_a_lost_redis_are_left_alone(redis: Redis) -> None:
     assert hostjobs.find() == 0
     with override_settings(RQ_QUEUES={"host": {"URL": "redis://127.0.0.1:1/0"}}):
         assert hostjobs.find() == 0
-
-
-def test_a_clock_looks_every_half_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostjobs, "find", lambda: 3)
-    finder = hostjobs.Finder()
-    assert (finder.step(), finder.step()) == (3, 0)

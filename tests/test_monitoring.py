@@ -29,11 +29,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from notifications import (
+    clock,
     health,
     holds,
+    hostjobs,
     jobs,
     metrics,
     operations,
+    reporting,
     statistics,
     tallies,
     vitals,
@@ -157,13 +160,6 @@ def test_many_rows_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     count()
     assert sum(told().values()) == 10
     assert Watermark.objects.get(table="attempt").last_id == Attempt.objects.latest("pk").pk
-
-
-def test_a_clock_counts_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    counter = tallies.Counter()
-    calls: list[int] = []
-    monkeypatch.setattr(tallies, "count_new", lambda: calls.append(1) or 7)
-    assert (counter.step(), counter.step()) == (7, 0)
 
 
 # -- statistics ---------------------------------------------------------------------------------
@@ -356,17 +352,32 @@ def test_the_administrators_are_told_once_an_hour(script: Script) -> None:
     assert (row.key, row.subject) == ("health note failed", "health: note: 150 failed jobs")
 
 
-def test_a_clock_beats_and_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = health.Watch()
-    looks: list[int] = []
-    monkeypatch.setattr(health, "examine", lambda: looks.append(1) or health.Health())
-    watch.step(["note"])
+def test_a_clock_does_its_chores_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    done: list[str] = []
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(health, "examine", lambda: done.append("look") or health.Health())
+    monkeypatch.setattr(tallies, "count_new", lambda: done.append("count"))
+    monkeypatch.setattr(hostjobs, "find", lambda: done.append("find"))
+    monkeypatch.setattr(reporting.Reporter, "report", lambda _self, _queues: done.append("report"))
+    chores = clock.chores(["note"])
+
+    def at(seconds: float) -> list[str]:
+        nonlocal now
+        now = 100.0 + seconds
+        done.clear()
+        for chore in chores:
+            chore.step()
+        return done
+
+    assert at(0) == ["count", "find", "report"]
     assert Heartbeat.objects.get().queues == ["note"]
-    assert not looks
-    watch._look = 0.0
-    watch.step(["note"])
-    watch.step(["note"])
-    assert len(looks) == 1
+    assert at(9) == []
+    assert at(10) == ["count"]
+    assert at(30) == ["count", "find", "report"]
+    assert at(60) == ["look", "count", "find", "report"]
+    with scripted(_REPORT=0):
+        assert len(clock.chores(["note"])) == len(chores) - 1
 
 
 # -- over HTTP ----------------------------------------------------------------------------------

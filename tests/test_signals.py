@@ -259,41 +259,25 @@ def test_where_nobody_listens_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_busy_worker_says_how_its_queues_stand(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    now = 100.0
-    monkeypatch.setattr("time.monotonic", lambda: now)
     reporter = reporting.Reporter()
 
     def lines() -> list[str]:
         caplog.clear()
         with caplog.at_level(logging.INFO, "notifications.statistics"):
-            reporter.step(["note"])
+            reporter.report(["note"])
         return [each.getMessage() for each in caplog.records]
 
     assert lines() == []  # nothing is going on
-    now += 31
     row = ask()
     [line] = lines()
     assert line.startswith("queue=note waiting=1 active=0 delayed=0 completed=0 failed=0 dlq=0")
     record: Any = caplog.records[-1]
     assert (record.event, record.waiting) == ("queue_statistics", 1)
-    now += 10
-    assert lines() == []  # it is not time yet
-    now += 21
     assert len(lines()) == 1
     operations.cancel(row)
-    now += 31
     assert [each.split()[1] for each in lines()] == ["waiting=0"]
-    now += 31
     assert lines() == []  # nothing has changed
     Task.objects.create(name="orders.notifications.confirm", queue="default")
-    now += 31
     assert not any("queue=default" in each for each in lines())  # it does not serve that
-
-
-def test_no_lines_without_a_time(caplog: pytest.LogCaptureFixture) -> None:
-    with scripted(_REPORT=0), caplog.at_level(logging.INFO, "notifications.statistics"):
-        ask()
-        reporting.Reporter().step(["note"])
-    assert caplog.records == []
