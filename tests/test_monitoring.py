@@ -447,7 +447,9 @@ def test_metrics_tell_depth_outcomes_and_health(
     assert len(families) == len({each.name for each in families}) >= 10
 
 
-def test_metrics_of_rq_stand_beside_ours(settings: Any, redis_server: RedisServer) -> None:
+def test_metrics_of_rq_stand_beside_ours(
+    settings: Any, redis_server: RedisServer, redis: Redis
+) -> None:
     settings.RQ_QUEUES = {"default": {"URL": redis_server.url}, "note": {"URL": redis_server.url}}
     django_rq.get_queue("default").enqueue(print)
     text = metrics.render().decode()
