@@ -25,7 +25,10 @@ $(INSTALLED): requirements.lock
 	    fi; \
 	done; \
 	echo "Python 3.11 or newer is needed; put python3.11 on the PATH." >&2; exit 1
-	$(PYTHON) -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements.lock
+	@# Without resolving: the lock is whole, and older pips look for newer versions of what it
+	@# names with extras.
+	$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	    -r requirements.lock
 	@cp requirements.lock $@
 
 # Needs uv. Without --upgrade the versions in the lock stay as long as pyproject.toml allows them.

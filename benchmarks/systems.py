@@ -142,7 +142,8 @@ class DjangoSystem(System):
             return
         venv.create(folder, clear=True, with_pip=True)
         pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(wanted)], check=True, timeout=LONGEST)
+        whole = ["--no-deps", "--require-hashes", "-r", str(wanted)]
+        subprocess.run([*pip, *whole], check=True, timeout=LONGEST)
         shutil.copyfile(wanted, installed)
 
     def prepare(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tomllib
 import zipfile
 from email.parser import Parser
@@ -69,6 +70,12 @@ def test_the_lock_names_every_package_by_hash_and_no_place_to_fetch_it_from() ->
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     names = {line.partition("==")[0] for line in pins}
     assert {_name(each) for each in wanted} - names == set()
+
+
+def test_the_lock_lacks_nothing_that_its_packages_need() -> None:
+    # The environment is made of the lock alone, without resolving: see the Makefile.
+    checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
 
 
 def _name(requirement: str) -> str:
