@@ -73,7 +73,7 @@ class Delivery:
         self._began = time.monotonic()
         self._chain = Chain(channel)
         self._troubled: list[tuple[Call, Outcome]] = []  # the last provider's failure: see _flush
-        self._database_back_at = 0.0
+        self._database_back_at = 0.0  # monotonic time of the next try; 0: it is there
 
     @property
     def window(self) -> int:
@@ -104,6 +104,13 @@ class Delivery:
             or self._attempts
         )
 
+    @property
+    def stranded(self) -> bool:
+        """Whether all it has are outcomes that wait for a database that is away, and the leases of
+        their rows are over."""
+        now = time.monotonic()
+        return now < self._database_back_at and now > self._lease_end and not self._flying
+
     def step(self, *, claiming: bool, releasing: bool = True) -> None:
         """Do what can be done now without waiting: claim more, or (`releasing`) give back what is
         not started and finish what is."""
@@ -122,6 +129,8 @@ class Delivery:
             self._flush()
         except (OperationalError, InterfaceError) as error:
             self._lose_database(error)
+        else:
+            self._database_back_at = 0.0
 
     def take(self, result: Result) -> None:
         """Judge one outcome of a provider call."""
@@ -182,7 +191,7 @@ class Delivery:
             self.dry = True
             return
         waiting = len(self._claimed) + len(self._composed)
-        if waiting > FLUSH_ROWS or self._suspects:
+        if waiting > FLUSH_ROWS or self._suspects or (self._late and self.busy):
             return
         limit = self._appetite() - waiting
         if self.channel.rate is not None:
@@ -395,13 +404,14 @@ class Delivery:
 
     def _lose_database(self, error: Exception) -> None:
         """Keep the outcomes and try again: what was accepted must be settled, if it can be."""
-        signals.error.tell(where="delivery", queue=self.channel.queue, error=type(error).__name__)
+        if not self._database_back_at:  # told once, however long it is away
+            signals.error.tell(
+                where="delivery", queue=self.channel.queue, error=type(error).__name__
+            )
         connections[router.db_for_write(Notification)].close()
         now = time.monotonic()
         self._database_back_at = now + RETRY_DATABASE
         self.dry = True
-        if now > self._lease_end:  # others have these rows now
-            for rows in (self._claimed, self._suspects, self._composed, self._settlements):
+        if now > self._lease_end:  # what was not started is others' now; what was, is whose who
+            for rows in (self._claimed, self._suspects, self._composed):  # settles or claims first
                 rows.clear()
-            self._troubled.clear()
-            self._attempts.clear()

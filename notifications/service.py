@@ -57,18 +57,25 @@ class Service:
         self._until = time.monotonic() + (float("inf") if seconds is None else seconds)
         try:
             with rings.heard_here(self._served) as self._rung:
-                while not self._over():
-                    ran = self._run_tasks()
-                    self._hear()
-                    sent = self._deliver()
-                    if not (ran or sent or self._rung):
-                        self._tell_drained()
-                        break
-                    self._busy = True
-                self._finish()
+                try:
+                    self._serve()
+                except (OperationalError, InterfaceError):
+                    self._finish()
+                    raise
         finally:
             self._close()
         rings.ring(*self._left_over())
+
+    def _serve(self) -> None:
+        while not self._over():
+            ran = self._run_tasks()
+            self._hear()
+            sent = self._deliver()
+            if not (ran or sent or self._rung):
+                self._tell_drained()
+                break
+            self._busy = True
+        self._finish()
 
     def run_one(self, row: Notification) -> None:
         """Deliver one claimed row and nothing else."""
@@ -77,9 +84,7 @@ class Service:
         self._deliveries = [delivery]
         try:
             delivery.admit(row)
-            while delivery.busy:
-                delivery.step(claiming=False, releasing=False)
-                self._collect(PATIENCE)
+            self._finish(releasing=False)
         finally:
             self._close()
 
@@ -124,7 +129,7 @@ class Service:
                 break
         return self._handed() > before
 
-    def _step(self, *, claiming: bool) -> None:
+    def _step(self, *, claiming: bool, releasing: bool = False) -> None:
         now = time.monotonic()
         look = now - self._looked >= LOOK
         if look:
@@ -132,7 +137,7 @@ class Service:
         for delivery in self._deliveries:
             # An empty queue is not asked again at every turn of a busy one.
             ask = look or not delivery.dry
-            delivery.step(claiming=claiming and ask, releasing=not claiming)
+            delivery.step(claiming=claiming and ask, releasing=releasing)
 
     def _collect(self, patience: float) -> None:
         """Wait a little for results, then take all there are."""
@@ -149,10 +154,16 @@ class Service:
         """Nothing is under way and a token is `seconds` off; a task may come before it."""
         self._collect(min(seconds, LOOK, max(0.0, self._until - time.monotonic())))
 
-    def _finish(self) -> None:
-        """Let what is under way end and settle; give back the rest."""
-        while any(delivery.busy for delivery in self._deliveries):
-            self._step(claiming=False)
+    def _finish(self, *, releasing: bool = True) -> None:
+        """Let what is under way end and settle; give back the rest (`releasing`).
+
+        However long the database is away: what was accepted would else go out again. (RQ ends the
+        job in the end.) Who is told to stop waits until the leases are over, and no longer.
+        """
+        while left := [each for each in self._deliveries if each.busy]:
+            if self._stopping() and all(each.stranded for each in left):
+                break
+            self._step(claiming=False, releasing=releasing)
             self._collect(PATIENCE)
 
     def _close(self) -> None:

@@ -157,6 +157,49 @@ def test_a_lost_database_is_waited_for_also_while_settling_one_by_one(
     assert (sorted(script.rows()), Attempt.objects.count()) == ([row.pk for row in rows], 3)
 
 
+LEASE = 1.5  # seconds, with calls of 0.2 s
+
+
+def fail_to_settle(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
+    """Let the database be away for settling, from now on and for so long."""
+    real, until = outbox.settle, time.monotonic() + seconds
+
+    def settle(settlements: Any, attempts: Any = ()) -> int:
+        if time.monotonic() < until:
+            raise OperationalError("away")
+        return real(settlements, attempts)
+
+    monkeypatch.setattr(outbox, "settle", settle)
+
+
+def test_outcomes_are_kept_beyond_their_lease_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with scripted(TIMEOUT=0.2, _LEASE=LEASE) as script:
+        row = note()
+        fail_to_settle(monkeypatch, seconds=LEASE + 0.7)
+        jobs.serve("note")
+    row.refresh_from_db()
+    assert (row.state, row.attempts, script.rows()) == (State.SENT, 1, [row.pk])
+    assert len([each for each in caplog.records if "where=delivery" in each.message]) == 1
+
+
+def test_whoever_is_told_to_stop_waits_for_the_database_no_longer_than_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scripted(TIMEOUT=0.2, _LEASE=LEASE) as script:
+        row = note()
+        fail_to_settle(monkeypatch, seconds=60)
+        monkeypatch.setattr(jobs, "STOP", threading.Event())
+        script.answer("ann@example.com", lambda: jobs.STOP.set() or ACCEPTED)
+        began = time.monotonic()
+        jobs.serve("note")
+        took = time.monotonic() - began
+    assert LEASE - 0.1 < took < LEASE + 2
+    row.refresh_from_db()
+    assert (row.state, row.started) == (State.PENDING, True)
+
+
 # -- queries ----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import WINDOW
+from tests.faults.settings import NOTIFICATIONS
 from tests.faults.world import World
 from tests.workers import clock_of
 
@@ -85,8 +85,24 @@ def test_a_restarted_database_loses_nothing(world: World, simple: bool) -> None:
     world.place(40)
     world.wait(lambda: world.arrived() >= 5)
     world.postgres.restart()  # in mid-claim and mid-send
-    check(world, doubled=WINDOW)
+    check(world)
     world.postgres.restart()  # idle
     time.sleep(1)
     world.place(5)
-    check(world, doubled=WINDOW)
+    check(world)
+
+
+@pytest.mark.postgres_only
+@pytest.mark.parametrize("simple", [False, True])
+def test_a_database_away_for_longer_than_the_lease_doubles_nothing(
+    world: World, simple: bool
+) -> None:
+    assert world.postgres is not None
+    world.inbox.delay = 0.2
+    world.worker(simple=simple)
+    world.place(30)
+    world.wait(lambda: world.arrived() >= 5)
+    world.postgres.stop()
+    time.sleep(NOTIFICATIONS["LEASE"] + 2)
+    world.postgres.start()
+    check(world)
