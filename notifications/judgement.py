@@ -21,39 +21,49 @@ def judge(
     """Where a claimed row goes after an attempt that was not accepted.
 
     `held`: no provider can take it now, and it waits without losing an attempt; `pause` seconds at
-    least. A message that has waited so for NOTIFICATIONS["BREAKER"]["PATIENCE"] loses attempts
-    like any other: it may itself be what the provider cannot bear.
+    least.
     """
     claimed_at = row.due_at.timestamp() - conf.get("LEASE")  # the database's time
-    if claimed_at - row.wanted_at.timestamp() > conf.breaker_policy().patience:
-        held = False
-        outcome = replace(outcome, patient=False)
-        if outcome.verdict is Verdict.HOLD:
-            outcome = replace(outcome, verdict=Verdict.LATER)
-    kind = find_kind(row.kind)
-    policy = (kind and kind.retry) or conf.retry_policy()
-    expires_in = None
-    if row.expires_at is not None:
-        expires_in = (row.expires_at - row.due_at).total_seconds() + conf.get("LEASE")
-    decision = decide(
-        outcome,
-        attempt=row.attempts + 1,
-        policy=policy.with_overrides(row.policy_changes),
-        expires_in=expires_in,
-        at_most_once=bool(kind and kind.at_most_once),
-        held=held,
-    )
-    match decision:
+    match conclude(row, outcome, attempt=row.attempts + 1, now=claimed_at, held=held):
         case Again(after, reason):
             return Settlement(row, State.PENDING, after=after, reason=reason)
-        case Wait(reason):
-            after = (outcome.retry_after or 0.0) if outcome.patient else pause
+        case Wait(reason, after):
+            after = after if outcome.patient else max(after, pause)
             return Settlement(row, State.PENDING, False, after=after, reason=reason)
         case GiveUp(reason, "dead"):
             draft = DeadLetterDraft(reason, outcome.error, outcome.code, outcome.traceback)
             return Settlement(row, State.DEAD, reason=reason, dead=draft)
         case GiveUp(reason, state):
             return Settlement(row, State(state), reason=reason)
+
+
+def conclude(
+    row: Notification, outcome: Outcome, *, attempt: int, now: float, held: bool = False
+) -> Again | Wait | GiveUp:
+    """What follows when attempt number `attempt` of `row` failed; `now` is the database's time, in
+    seconds of the epoch.
+
+    A message that has waited without losing attempts for NOTIFICATIONS["BREAKER"]["PATIENCE"]
+    loses them like any other: it may itself be what the provider cannot bear.
+    """
+    if now - row.wanted_at.timestamp() > conf.breaker_policy().patience:
+        held = False
+        outcome = replace(outcome, patient=False)
+        if outcome.verdict is Verdict.HOLD:
+            outcome = replace(outcome, verdict=Verdict.LATER)
+    kind = find_kind(row.kind)
+    policy = (kind and kind.retry) or conf.retry_policy()
+    decision = decide(
+        outcome,
+        attempt=attempt,
+        policy=policy.with_overrides(row.policy_changes),
+        expires_in=None if row.expires_at is None else row.expires_at.timestamp() - now,
+        at_most_once=bool(kind and kind.at_most_once),
+        held=held,
+    )
+    if isinstance(decision, GiveUp) and decision.state == "expired" and row.fallback:
+        return replace(decision, state="dead")  # the next channel may still be in time
+    return decision
 
 
 def record(

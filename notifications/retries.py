@@ -16,6 +16,10 @@ from notifications.message import Outcome, Verdict
 
 Backoff = Literal["exponential", "fixed"]
 
+# Seconds until a message that may have arrived, and whose tries are used up, goes again while no
+# provider works: an outage kills nothing, and each try may be one copy more.
+RARELY = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -56,9 +60,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Burn no attempt: what it needs is held, for `reason`."""
+    """Burn no attempt: what it needs is held, for `reason`; `after` seconds at least."""
 
     reason: str
+    after: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +91,16 @@ def decide(
     """
     waits = held or outcome.patient
     if outcome.verdict is Verdict.HOLD or (waits and outcome.verdict is Verdict.LATER):
-        return Wait(reason=_say(outcome))
+        # Where a hold stands in its way, that says how long.
+        return Wait(_say(outcome), (outcome.retry_after or 0.0) if outcome.patient else 0.0)
     if outcome.verdict is Verdict.PERMANENT:
         # Who has opted out, or is gone, is no matter for a person to mend.
         return GiveUp(reason=_say(outcome), state="suppressed" if outcome.suppress else "dead")
     if outcome.verdict is Verdict.UNKNOWN and at_most_once:
         return GiveUp(reason=_say(outcome), state="unknown")
     if attempt > policy.retries:
+        if held and outcome.verdict is Verdict.UNKNOWN:
+            return Wait(_say(outcome), RARELY)
         return GiveUp(reason=f"{_say(outcome)} (attempt {attempt} of {policy.retries + 1})")
     after = max(policy.wait(attempt, draw=draw), outcome.retry_after or 0.0)
     if expires_in is not None and after >= expires_in:

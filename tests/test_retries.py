@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifications.message import Outcome, Verdict
-from notifications.retries import Again, GiveUp, RetryPolicy, Wait, decide
+from notifications.retries import RARELY, Again, GiveUp, RetryPolicy, Wait, decide
 
 LATER = Outcome(Verdict.LATER, code="451", text="busy")
 REFUSED = Outcome(Verdict.PERMANENT, code="550", text="unknown user")
@@ -51,6 +51,11 @@ def test_jitter_lengthens_a_wait_and_never_shortens_it(attempt: int) -> None:
         (REFUSED, 1, {}, GiveUp("550 unknown user")),
         (LOST, 1, {}, Again(2.0)),
         (LOST, 1, {"at_most_once": True}, GiveUp("lost", "unknown")),
+        (LOST, 3, {"held": True}, Again(8.0)),
+        (LOST, 4, {"held": True}, Wait("lost", RARELY)),
+        (LOST, 4, {}, GiveUp("lost (attempt 4 of 4)")),
+        (LOST, 4, {"held": True, "at_most_once": True}, GiveUp("lost", "unknown")),
+        (Outcome(Verdict.LATER, text="soon", retry_after=6, patient=True), 4, {}, Wait("soon", 6)),
         (Outcome(Verdict.HOLD, code="535", text="auth"), 4, {}, Wait("535 auth")),
         (Outcome(Verdict.HOLD, code="401", retry_after=10), 1, {}, Wait("401 hold")),
     ],
