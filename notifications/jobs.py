@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from django.db import close_old_connections
 
-from notifications import conf, outbox
-from notifications.models import Notification
+from notifications import conf, holds, outbox
+from notifications.models import Notification, State
 from notifications.service import Service, serve_safely
 
 logger = logging.getLogger("notifications.jobs")
@@ -57,17 +57,29 @@ def deliver_push(notification_id: int | None = None) -> None:
 
 
 def deliver(channel: str, notification_id: int | None) -> None:
-    """Serve the queue of `channel`, or send its one row."""
+    """Serve the queue of `channel`, or send its one row, unless it is held."""
     try:
-        service = Service((conf.channel(channel).queue,), stopping=STOP.is_set)
+        queue = conf.channel(channel).queue
+        service = Service((queue,), stopping=STOP.is_set)
         if notification_id is None:
             serve_safely(service, conf.get("SLICE"))
             return
         close_old_connections()  # a restarted server's: the next query would fail on it for ever
-        row = outbox.claim_one(Notification, notification_id)
-        if row is None or row.channel != channel:
-            logger.info("notification %s does not wait on %s", notification_id, channel)
-            return
-        service.run_one(row)
+        if reason := _why_not(notification_id, channel):
+            logger.info("notification %s: %s", notification_id, reason)
+        elif row := outbox.claim_one(Notification, notification_id):
+            service.run_one(row)
     except Exception:
         logger.exception("delivering on %s ended early; the clock will ring again", channel)
+
+
+def _why_not(notification_id: int, channel: str) -> str | None:
+    """Why this row must not be sent now on `channel`; looked at before a claim would move it."""
+    waiting = Notification.objects.filter(pk=notification_id, channel=channel, state=State.PENDING)
+    row = waiting.only("queue", "kind").first()
+    if row is None:
+        return f"does not wait on {channel}"
+    held = holds.current()
+    if row.kind in held.kinds_of(row.queue):
+        return f"messages of the kind {row.kind} are held"
+    return held.stops(row.queue)
