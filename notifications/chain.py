@@ -91,7 +91,7 @@ class Chain:
 
     def hear(self, provider: Provider[Any], outcome: Outcome, *, kind: str) -> bool:
         """Take note of an answer; whether it tells of the provider's own trouble."""
-        if outcome.verdict is Verdict.HOLD and outcome.holds and kind:
+        if outcome.verdict is Verdict.HOLD and outcome.holds:
             self._templates[kind] = outcome
         trouble = breaker.is_trouble(outcome)
         if trouble:
@@ -116,30 +116,14 @@ class Chain:
                 seconds = breaker.open_seconds(outcome, probes=probes, policy=policy)
                 holds.reopen(name, reason=_say(outcome), cause=_cause(outcome), seconds=seconds)
                 if probes == LONG_OUTAGE or _cause(outcome) == Hold.Cause.PROVIDER:
-                    self._tell(name, outcome)
+                    _tell(self._channel.name, name, outcome)
             elif breaker.is_certain(outcome) or _trips(name, policy):
-                seconds = breaker.open_seconds(outcome, probes=0, policy=policy)
-                holds.trip(name, reason=_say(outcome), cause=_cause(outcome), seconds=seconds)
-                if _cause(outcome) == Hold.Cause.PROVIDER:
-                    self._tell(name, outcome)
+                seconds = hold_provider(self._channel.name, name, outcome)
             else:
                 continue
             self._shut[name] = seconds
         for kind, outcome in self._templates.items():
-            holds.hold(
-                Hold.Scope.TEMPLATE,
-                holds.template_of(self._channel.name, kind),
-                reason=_say(outcome),
-                cause=Hold.Cause.PROVIDER,
-                seconds=outcome.retry_after or TEMPLATE,
-            )
-            alerts.alert(
-                f"{self._channel.name}: the template {outcome.holds} is held",
-                f"The provider takes no messages made from the template {outcome.holds}: "
-                f"{_say(outcome)}. Those of the kind {kind} wait without losing attempts.",
-                key=f"template {outcome.holds} {outcome.code}",
-                about=self._channel.name,
-            )
+            hold_template(self._channel.name, kind, outcome)
         for name in self._mended - self._troubles.keys():
             holds.mend(name)
 
@@ -160,15 +144,47 @@ class Chain:
         self.look()
         return mended
 
-    def _tell(self, provider: str, outcome: Outcome) -> None:
-        alerts.alert(
-            f"{self._channel.name}: {provider} is held",
-            f"The provider {provider} of the channel {self._channel.name} fails: {_say(outcome)}. "
-            "Its messages go to the next provider, or wait without losing attempts; one at a time "
-            "tries it again.",
-            key=f"provider {provider} {outcome.code}",
-            about=self._channel.name,
+
+def hold_provider(channel: str, provider: str, outcome: Outcome) -> float:
+    """Leave `provider` alone after trouble, and tell of what time alone will not mend; for how many
+    seconds."""
+    seconds = breaker.open_seconds(outcome, probes=0, policy=conf.breaker_policy())
+    holds.trip(provider, reason=_say(outcome), cause=_cause(outcome), seconds=seconds)
+    if _cause(outcome) == Hold.Cause.PROVIDER:
+        _tell(channel, provider, outcome)
+    return seconds
+
+
+def hold_template(channel: str, kind: str, outcome: Outcome) -> None:
+    """Hold what is made from a template that the provider refuses, and tell of it. Messages without
+    a kind (empty) wait each for itself: which of them are made from it is sealed."""
+    if kind:
+        holds.hold(
+            Hold.Scope.TEMPLATE,
+            holds.template_of(channel, kind),
+            reason=_say(outcome),
+            cause=Hold.Cause.PROVIDER,
+            seconds=outcome.retry_after or TEMPLATE,
         )
+    whose = f"of the kind {kind}" if kind else "without a kind"
+    alerts.alert(
+        f"{channel}: the template {outcome.holds} is held",
+        f"The provider takes no messages made from the template {outcome.holds}: "
+        f"{_say(outcome)}. Those {whose} wait without losing attempts.",
+        key=f"template {outcome.holds} {outcome.code}",
+        about=channel,
+    )
+
+
+def _tell(channel: str, provider: str, outcome: Outcome) -> None:
+    alerts.alert(
+        f"{channel}: {provider} is held",
+        f"The provider {provider} of the channel {channel} fails: {_say(outcome)}. "
+        "Its messages go to the next provider, or wait without losing attempts; one at a time "
+        "tries it again.",
+        key=f"provider {provider} {outcome.code}",
+        about=channel,
+    )
 
 
 def _trips(provider: str, policy: breaker.BreakerPolicy) -> bool:

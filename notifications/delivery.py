@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any
@@ -31,7 +33,7 @@ from notifications.outbox import Settlement
 from notifications.providers.base import Provider
 from notifications.redaction import describe
 from notifications.senders import Call, Result, Senders
-from notifications.sieve import sift
+from notifications.sieve import company, sift
 from notifications.suppressions import Unwanted
 
 logger = logging.getLogger("notifications.delivery")
@@ -61,15 +63,16 @@ class Delivery:
         self._shared_rate = shared_rate
         self._senders: dict[str, Senders] = {}
         self._claimed: deque[Notification] = deque()
-        self._suspects: deque[Notification] = deque()  # lost a lease before; sent alone
+        self._suspects: deque[Notification] = deque()  # lost a lease before; sent among themselves
         self._composed: deque[Composed] = deque()
         self._flying: dict[int, Notification] = {}
         self._settlements: list[Settlement] = []
         self._attempts: list[Attempt] = []
         self._unwanted: list[Unwanted] = []  # addresses that were refused for ever
+        self._crowds: Counter[str] = Counter()  # by address: what came too soon
         self._oldest = 0.0  # monotonic time of the oldest outcome not settled
         self._lease_end = 0.0  # monotonic; the lease of the earliest claim still held
-        self._alone = False  # a suspect is under way, and nothing else may be
+        self._alone = False  # suspects are under way, and nothing else may be
         self._began = time.monotonic()
         self._chain = Chain(channel)
         self._troubled: list[tuple[Call, Outcome]] = []  # the last provider's failure: see _flush
@@ -136,6 +139,12 @@ class Delivery:
         """Judge one outcome of a provider call."""
         call, outcome = result.call, make_storable(result.outcome)
         row = call.row
+        if outcome.patient:
+            # The next one to the same person would come too soon again, if all came due together.
+            self._crowds[row.to] += 1
+            outcome = replace(
+                outcome, retry_after=(outcome.retry_after or 0.0) * self._crowds[row.to]
+            )
         self.handed += 1
         self._attempts.append(
             record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
@@ -248,13 +257,15 @@ class Delivery:
     # -- compose ----------------------------------------------------------------------------
 
     def _compose(self) -> None:
-        """Compose the next few rows; a suspect only when nothing else is under way."""
+        """Compose the next few rows; suspects only when nothing else is under way."""
         if self._suspects and not (self._claimed or self._composed or self._flying):
             if self._settlements or self._troubled:
                 return
             self._alone = True
-            batch = [self._suspects.popleft()]
-            rest, self._suspects = list(self._suspects), deque()
+            most = company(self._suspects[0])
+            batch = [row for row in self._suspects if company(row) == most][:most]
+            rest = [row for row in self._suspects if row not in batch]
+            self._suspects.clear()
             if rest:
                 outbox.release(rest)
                 self.dry = False
@@ -327,6 +338,8 @@ class Delivery:
         """Settle each outcome on its own; one that cannot be written takes no other along."""
         self._settlements += [self._judge(call, outcome) for call, outcome in self._troubled]
         self._troubled, self.dry = [], False
+        self._write("suppressions", lambda: suppressions.add(self._unwanted))
+        self._unwanted = []
         while self._settlements or self._attempts:
             row = next(
                 chain(
@@ -334,19 +347,20 @@ class Delivery:
                     (each.notification_id for each in self._attempts),
                 )
             )
-            try:
-                outbox.settle(
-                    [each for each in self._settlements if each.row.pk == row],
-                    [each for each in self._attempts if each.notification_id == row],
-                )
-            except (OperationalError, InterfaceError):
-                raise
-            except Exception as error:
-                logger.error(
-                    "notification %s: what came of it cannot be kept: %s", row, describe(error)
-                )
+            mine = [each for each in self._settlements if each.row.pk == row]
+            attempts = [each for each in self._attempts if each.notification_id == row]
+            self._write(f"notification {row}", partial(outbox.settle, mine, attempts))
             self._settlements = [each for each in self._settlements if each.row.pk != row]
             self._attempts = [each for each in self._attempts if each.notification_id != row]
+
+    def _write(self, what: str, write: Callable[[], object]) -> None:
+        """Write what can be written; raises if the database is away."""
+        try:
+            write()
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.error("%s: what came of it cannot be kept: %s", what, describe(error))
 
     def _judge(self, call: Call, outcome: Outcome) -> Settlement:
         """What follows trouble, now that it is known whether any provider is left."""

@@ -79,6 +79,7 @@ AFRESH: dict[str, Any] = {
     "state": State.PENDING,
     "attempts": 0,
     "lapses": 0,
+    "stalls": 0,
     "due_at": Now(),
     "wanted_at": Now(),  # wanted now: the age of its backlog starts anew
     "token": None,

@@ -68,7 +68,8 @@ class Settlement:
 def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None) -> list[W]:
     """Claim up to `limit` due rows of `queue`, the most urgent first.
 
-    Returned rows with `started` still set were started by a worker that lost its lease.
+    Returned rows with `started` still set were started by a worker that lost its lease; those that
+    a worker had and did not start count one of `stalls` more.
     """
     seconds = conf.get("LEASE") if lease is None else lease
     using = router.db_for_write(model)
@@ -110,7 +111,8 @@ def claim_one(model: type[W], pk: int, *, lease: float | None = None) -> W | Non
 # scheduled ahead at a higher priority are never looked at, as they would be with
 # ORDER BY priority, due_at.
 _POSTGRESQL = """
-UPDATE {table} SET token = %s, due_at = statement_timestamp() + %s * interval '1 second'
+UPDATE {table} SET token = %s, due_at = statement_timestamp() + %s * interval '1 second',
+    stalls = stalls + (token IS NOT NULL AND NOT started)::int
 WHERE id = ANY(ARRAY(
     SELECT x.id FROM (VALUES (0), (1), (2), (3)) AS p(v) CROSS JOIN LATERAL (
         SELECT id FROM {table}
@@ -133,7 +135,8 @@ SELECT * FROM (
 _SQLITE = (
     """
 UPDATE {table} SET token = %s,
-    due_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s)
+    due_at = strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s),
+    stalls = stalls + (token IS NOT NULL AND NOT started)
 WHERE id IN (SELECT id FROM ("""
     + " UNION ALL ".join(_SQLITE_BRANCH.format(priority=p) for p in Priority.values)
     + """) ORDER BY priority, due_at LIMIT %s)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router, transaction
 from django.db.models.functions import Now
 
-from notifications import conf, fates, inserts, sent_messages, suppressions
+from notifications import chain, conf, fates, inserts, sent_messages, suppressions
 from notifications.judgement import find_kind
 from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import Attempt, Notification, Receipt, State
@@ -108,6 +108,7 @@ def give_up() -> int:
                     reason = f"the provider may have it, and told nothing within {limit}"
                     message.state, message.reason = State.DEAD, reason
                     message.dead = DeadLetterDraft(reason, code="unknown")
+                    message.doubtful = True
                 else:
                     message.state = State.PENDING
             ended += sent_messages.write(messages)
@@ -146,6 +147,7 @@ def _apply(receipts: Sequence[Receipt]) -> int:
     messages = sent_messages.lock(set(about.values()))
     solved: set[Attempt] = set()  # they were unknown until now
     unwanted: list[Unwanted] = []
+    refusals: dict[tuple[str, str | None], tuple[str, Outcome]] = {}
     for receipt in sorted(receipts, key=_strength):
         message = messages.get(about.get(id(receipt), 0))
         if message is None or message.row.started:  # nobody's, or a worker has it in hand
@@ -155,7 +157,12 @@ def _apply(receipts: Sequence[Receipt]) -> int:
             continue
         receipt.notification_id, receipt.attempt_id = message.row.pk, attempt.pk
         receipt.applied = True
-        sent_messages.hear(message, attempt, receipt)
+        moved = sent_messages.hear(message, attempt, receipt)
+        if moved and receipt.fate == Fate.FAILED and receipt.verdict == Verdict.HOLD:
+            refusals[receipt.provider, message.row.kind if receipt.holds else None] = (
+                message.row.channel,
+                sent_messages.outcome_of(receipt),
+            )
         if attempt.outcome == Verdict.UNKNOWN and receipt.fate != Fate.OPTED_OUT:
             failed = receipt.fate == Fate.FAILED
             attempt.outcome = receipt.verdict if failed else Verdict.ACCEPTED
@@ -167,7 +174,13 @@ def _apply(receipts: Sequence[Receipt]) -> int:
         attempts = Attempt.objects.using(_using())
         attempts.bulk_update(solved, ["outcome", "provider", "message_id"])
     suppressions.add(unwanted)
-    return sent_messages.write(list(messages.values()))
+    written = sent_messages.write(list(messages.values()))
+    for (provider, kind), (channel, outcome) in refusals.items():
+        if kind is None:
+            chain.hold_provider(channel, provider, outcome)
+        else:  # reports do not name the template
+            chain.hold_template(channel, kind, replace(outcome, holds=f"of {kind or 'a message'}"))
+    return written
 
 
 def _match(receipts: Sequence[Receipt]) -> dict[int, int]:
@@ -226,6 +239,8 @@ def _receipt(provider: str, key: str, report: Report) -> Receipt:
         verdict=str(outcome.verdict) if report.fate is Fate.FAILED else "",
         retry_after=outcome.retry_after,
         suppress=report.suppress or outcome.suppress,
+        patient=outcome.patient,
+        holds=outcome.holds[:100],
         at=report.at,
     )
 

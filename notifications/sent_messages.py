@@ -14,17 +14,17 @@ from itertools import groupby
 from typing import Any
 
 from django.db import models, router
-from django.db.models import Case, Q, Value, When
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
-from notifications import conf, fates, inserts, signals
+from notifications import fates, inserts, signals
 from notifications.fallback import UNREACHED, follow
-from notifications.judgement import find_kind
+from notifications.judgement import conclude
 from notifications.message import Fate, Outcome, Verdict
 from notifications.models import Attempt, DeadLetter, Notification, Receipt, State
 from notifications.models.work import may_move
 from notifications.outbox import HAPPENINGS, DeadLetterDraft, Settlement, bury
-from notifications.retries import Again, GiveUp, decide
+from notifications.retries import Again, GiveUp
 
 _TAKEN = (State.SENT, State.DELIVERED, State.READ, State.BOUNCED, State.COMPLAINED)
 
@@ -38,7 +38,9 @@ class SentMessage:
     state: State
     reason: str = ""
     after: float = 0.0  # seconds until it goes again
+    counted: bool = True  # of one that goes again: whether the attempt that failed counts
     dead: DeadLetterDraft | None = None
+    doubtful: bool = False  # it may have arrived all the same: no other channel takes over
 
     def attempt_of(self, receipt: Receipt) -> Attempt | None:
         """The attempt a receipt is about: by the provider's id, else the one left unknown."""
@@ -79,19 +81,20 @@ def lock(ids: Collection[int]) -> dict[int, SentMessage]:
 # -- what is told ------------------------------------------------------------------------------
 
 
-def hear(message: SentMessage, attempt: Attempt, receipt: Receipt) -> None:
-    """Let a receipt move its message."""
-    fate = Fate(receipt.fate)
+def hear(message: SentMessage, attempt: Attempt, receipt: Receipt) -> bool:
+    """Let a receipt move its message; whether it did."""
+    before, fate = message.state, Fate(receipt.fate)
     latest = attempt.pk == message.attempts[-1].pk
     unknown = attempt.outcome == Verdict.UNKNOWN
     if not fates.counts(message.state, fate, latest=latest, unknown=unknown):
-        return
+        return False
     if fate is Fate.FAILED:
-        _fail(message, _outcome(receipt))
+        _fail(message, outcome_of(receipt))
     elif (target := fates.heading(message.state, fate)) is not None:
         message.state = target
         told = " ".join(word for word in (receipt.code, receipt.text) if word)
         message.reason = told if fate is Fate.BOUNCED else ""
+    return message.state is not before
 
 
 def _fail(message: SentMessage, outcome: Outcome) -> None:
@@ -99,35 +102,28 @@ def _fail(message: SentMessage, outcome: Outcome) -> None:
     row = message.row
     if not row.kind and not row.has_content:  # it was erased when the provider accepted it
         outcome = replace(outcome, verdict=Verdict.PERMANENT)
-    kind = find_kind(row.kind)
-    policy = (kind and kind.retry) or conf.retry_policy()
-    left = None if row.expires_at is None else (row.expires_at - row.now).total_seconds()
-    decision = decide(
-        outcome,
-        attempt=row.attempts,
-        policy=policy.with_overrides(row.policy_changes),
-        expires_in=left,
-    )
+    decision = conclude(row, outcome, attempt=row.attempts, now=row.now.timestamp())
     end = State(decision.state) if isinstance(decision, GiveUp) else State.PENDING
     if end is message.state or not may_move(message.state, end):
         return  # it goes again anyway, or has arrived
     message.state, message.reason = end, decision.reason
-    if isinstance(decision, Again):
+    if not isinstance(decision, GiveUp):
         message.after = decision.after
+        message.counted = isinstance(decision, Again)
     elif end is State.DEAD:
         message.dead = DeadLetterDraft(decision.reason, outcome.error, outcome.code)
 
 
-def _outcome(receipt: Receipt) -> Outcome:
-    """What a failure stands for. What would hold the provider makes this one message wait: if
-    nothing can be sent at all, the next call will say so."""
-    again = receipt.verdict in (Verdict.LATER, Verdict.HOLD)
+def outcome_of(receipt: Receipt) -> Outcome:
+    """What a failure told by a receipt stands for, as if the call had been answered so."""
     return Outcome(
-        Verdict.LATER if again else Verdict.PERMANENT,
+        Verdict(receipt.verdict or Verdict.PERMANENT),
         code=receipt.code,
         text=receipt.text,
         retry_after=receipt.retry_after,
         suppress=receipt.suppress,
+        patient=receipt.patient,
+        holds=receipt.holds,
     )
 
 
@@ -138,11 +134,15 @@ def write(messages: Sequence[SentMessage]) -> int:
     """Move those that stand elsewhere now, with one UPDATE for all that go the same way."""
     moving = [message for message in messages if message.state != message.row.state]
     moved = 0
-    for (old, new), group in groupby(sorted(moving, key=_way), key=_way):
+    for (old, new, _counted), group in groupby(sorted(moving, key=_way), key=_way):
         alike = list(group)
         moved += _move(old, new, alike)
         _tell(old, State(new), alike)
-    unreached = [each for each in moving if each.state in UNREACHED and each.row.fallback]
+    unreached = [
+        each
+        for each in moving
+        if each.state in UNREACHED and each.row.fallback and not each.doubtful
+    ]
     followed = {each.row.pk for each in unreached if follow(each.row, _using())}
     dead = [(each.row, each.dead) for each in moving if each.dead and each.row.pk not in followed]
     inserts.insert(
@@ -167,6 +167,8 @@ def _move(old: str, new: str, group: Sequence[SentMessage]) -> int:
     if new == State.PENDING:
         waits = {each.row.pk: timedelta(seconds=each.after) for each in group}
         changes |= {"due_at": Now() + _each(waits, models.DurationField()), "settled_at": None}
+        if not group[0].counted:
+            changes["attempts"] = F("attempts") - 1
     else:
         changes["settled_at"] = Now()
     if new in _TAKEN:
@@ -193,8 +195,8 @@ def _each(values: dict[int, Any], field: models.Field[Any, Any]) -> Any:
     return Case(*cases, output_field=field)
 
 
-def _way(message: SentMessage) -> tuple[str, str]:
-    return message.row.state, message.state
+def _way(message: SentMessage) -> tuple[str, str, bool]:
+    return message.row.state, message.state, message.counted
 
 
 def _using() -> str:

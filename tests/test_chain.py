@@ -359,6 +359,21 @@ def test_a_held_template_holds_its_kind_on_this_channel_and_nothing_else(script:
     assert set(states()) == {State.SENT}
 
 
+def test_a_held_template_of_messages_without_a_kind_is_told_and_costs_them_nothing(
+    script: Script,
+) -> None:
+    paused = Outcome(Verdict.HOLD, code="132015", text="paused", holds="order_paid", theirs=True)
+    script.answer("ann@example.com", paused)
+    row = ask()
+    Notification.objects.update(kind="")
+    serve()
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.PENDING, 0)
+    assert not Hold.objects.exists()
+    told = Alert.objects.get()
+    assert (told.subject, told.channel) == ("note: the template order_paid is held", "note")
+
+
 def test_calls_that_wait_for_a_provider_that_hangs_go_to_the_next_one() -> None:
     with scripted(PROVIDERS=["first", "second"], TIMEOUT=0.3, CONCURRENCY=3) as script:
         stuck = threading.Event()

@@ -5,19 +5,23 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from typing import Any
 
 import pytest
 from django.db import transaction
 from django.db.models.functions import Now
 
 from notifications import conf, holds, jobs, operations
+from notifications.composition import Composition, compose
 from notifications.delivery import Delivery
 from notifications.dispatch import notify
 from notifications.kinds import Kind
-from notifications.message import Outcome
+from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, DeadLetter, Hold, Notification, State
+from notifications.senders import Result
 from tests.scripted import (
     ACCEPTED,
     LATER,
@@ -216,7 +220,57 @@ def test_a_lost_lease_of_an_unstarted_row_costs_nothing(script: Script) -> None:
     Notification.objects.update(token=uuid.uuid4())
     serve()
     row.refresh_from_db()
-    assert (row.state, row.attempts, row.lapses) == (State.SENT, 1, 0)
+    assert (row.state, row.attempts, row.lapses, row.stalls) == (State.SENT, 1, 0, 1)
+
+
+def serve_until_death(poison: int) -> int:
+    """A worker that dies of composing the row `poison`; with how many rows at once it did so."""
+    results: SimpleQueue[Result | None] = SimpleQueue()
+    delivery = Delivery(conf.channel("note"), results)
+    sizes: list[int] = []
+
+    def compose_or_die(batch: list[Notification], channel: Any) -> Composition:
+        if poison in [row.pk for row in batch]:
+            sizes.append(len(batch))
+            raise KeyboardInterrupt
+        return compose(batch, channel)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr("notifications.delivery.compose", compose_or_die)
+        while delivery.busy or not delivery.dry:
+            delivery.step(claiming=True)
+            with suppress(Empty):
+                while (result := results.get(timeout=0.01)) is not None:
+                    delivery.take(result)
+    Notification.objects.filter(state=State.PENDING).exclude(token=None).update(due_at=Now())
+    return sum(sizes)
+
+
+def test_a_row_that_kills_whoever_composes_it_is_alone_soon_and_ends_as_a_dead_letter(
+    script: Script,
+) -> None:
+    rows = [ask(f"u{n}@example.com") for n in range(80)]
+    poison = rows[30].pk
+    sizes = [serve_until_death(poison) for _ in range(8)]
+    deaths = [size for size in sizes if size]
+    assert len(deaths) == 5
+    assert all(size <= most for size, most in zip(deaths[1:], (25, 5, 1, 1), strict=True))
+    assert sizes[5:] == [0, 0, 0]  # nobody dies of it any more
+    dead = Notification.objects.get(state=State.DEAD)
+    assert (dead.pk, dead.attempts, DeadLetter.objects.get().code) == (poison, 1, "lease_lost")
+    assert Notification.objects.filter(state=State.SENT).count() == 79
+
+
+def test_what_is_retried_after_that_is_given_every_chance_again(script: Script) -> None:
+    row = ask()
+    Notification.objects.update(stalls=5)
+    serve()
+    row.refresh_from_db()
+    assert row.state == State.DEAD
+    operations.retry(row)
+    serve()
+    row.refresh_from_db()
+    assert (row.state, row.stalls) == (State.SENT, 0)
 
 
 def test_a_lost_lease_of_a_started_row_is_an_unknown_attempt(script: Script) -> None:
@@ -339,6 +393,36 @@ def test_one_row_goes_when_asked_for_by_id_though_it_is_not_due(script: Script) 
     row.refresh_from_db()
     other.refresh_from_db()
     assert (row.state, other.state) == (State.SENT, State.PENDING)
+
+
+@pytest.mark.parametrize("scope", ["queue", "kind", "all"])
+def test_one_row_asked_for_by_id_is_not_sent_while_it_is_held(script: Script, scope: str) -> None:
+    row = ask(delay=3600)
+    holds.hold(scope, {"queue": "note", "kind": "test_note", "all": ""}[scope], reason="no")
+    due = Notification.objects.get().due_at
+    jobs.deliver("note", row.pk)
+    row.refresh_from_db()
+    assert (row.state, row.token, row.due_at, script.sent) == (State.PENDING, None, due, [])
+
+
+def test_one_row_asked_for_on_another_channel_stays_as_it_is(script: Script) -> None:
+    row = ask(delay=3600)
+    Notification.objects.update(channel="another")
+    jobs.deliver("note", row.pk)
+    row.refresh_from_db()
+    assert (row.token, script.sent) == (None, [])
+
+
+def test_what_comes_too_soon_to_one_person_does_not_come_due_together(script: Script) -> None:
+    too_soon = Outcome(Verdict.LATER, code="131056", retry_after=6.0, patient=True)
+    script.answer("ann@example.com", ACCEPTED, too_soon)
+    for _ in range(5):
+        ask()
+    serve()
+    waiting = Notification.objects.filter(state=State.PENDING).annotate(now=Now())
+    waits = sorted(round((row.due_at - row.now).total_seconds()) for row in waiting)
+    assert waits == pytest.approx([6, 12, 18, 24], abs=2)
+    assert set(waiting.values_list("attempts", flat=True)) == {0}
 
 
 def test_a_cancelled_row_is_not_sent_though_it_was_claimed(script: Script) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, router, transaction
+from django.db.models.functions import Now
 from django.test import override_settings
 
 from notifications import conf, fallback, holds, jobs, operations, receipts
@@ -143,6 +145,48 @@ def test_what_may_have_arrived_or_comes_too_late_goes_no_other_way(script: Scrip
     [cancelled] = ask()
     operations.cancel(cancelled)
     assert {channel for channel, _state in rows()} == {"chat"}
+
+
+class Voucher(Kind):
+    """Must not be had twice, on whatever channel."""
+
+    name = "test_voucher_by_chat"
+    channels = Fallback("chat", "note")
+    at_most_once = True
+
+
+def test_what_may_have_arrived_and_must_not_come_twice_waits_for_a_person(script: Script) -> None:
+    script.answer("chat-ann@example.com", Outcome(Verdict.UNKNOWN))
+    with transaction.atomic():
+        notify(Voucher, to=EVERYWHERE)
+    serve()
+    assert rows() == [("chat", State.UNKNOWN)]
+    Notification.objects.update(settled_at=Now() - timedelta(hours=25))
+    receipts.give_up()
+    serve()
+    assert rows() == [("chat", State.DEAD)]
+    assert DeadLetter.objects.get().code == "unknown"
+
+
+def test_who_must_wait_longer_than_the_message_is_of_use_is_reached_on_the_next_channel(
+    script: Script,
+) -> None:
+    day = Outcome(Verdict.LATER, code="131049", text="tomorrow", retry_after=86_400.0)
+    script.answer("chat-ann@example.com", day)
+    ask(expires_after=timedelta(hours=6))
+    serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.SENT)]
+    assert not DeadLetter.objects.exists()
+
+
+def test_so_is_who_must_wait_so_long_by_a_receipt(script: Script) -> None:
+    script.answer("chat-ann@example.com", Outcome(Verdict.ACCEPTED, message_id="m1"))
+    ask(expires_after=timedelta(hours=6))
+    serve()
+    day = Outcome(Verdict.LATER, code="131049", text="tomorrow", retry_after=86_400.0)
+    receipts.take("first", [Report(Fate.FAILED, "m1", "k1", outcome=day)])
+    serve()
+    assert rows() == [("chat", State.DEAD), ("note", State.SENT)]
 
 
 def test_a_receipt_starts_the_next_channel_in_its_own_transaction(script: Script) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,13 +17,15 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifications import conf, fates, jobs, operations, outbox, receipts
+from notifications import conf, fates, holds, jobs, operations, outbox, receipts
 from notifications.dispatch import notify
 from notifications.kinds import Kind
 from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import (
+    Alert,
     Attempt,
     DeadLetter,
+    Hold,
     Notification,
     Receipt,
     State,
@@ -250,11 +253,56 @@ def test_a_failure_too_late_to_go_again_expires(script: Script) -> None:
     assert state_of(row) == State.EXPIRED
 
 
-def test_a_hold_told_by_a_receipt_makes_its_message_wait(script: Script) -> None:
+LOCKED = Outcome(Verdict.HOLD, code="131031", text="locked", theirs=True)
+PAUSED = Outcome(Verdict.HOLD, code="132015", text="paused", holds="a template", theirs=True)
+TOO_SOON = Outcome(Verdict.LATER, code="131056", text="too soon", retry_after=6.0, patient=True)
+
+
+@pytest.mark.parametrize("outcome", [LOCKED, PAUSED, TOO_SOON], ids=lambda each: each.code)
+def test_what_is_no_fault_of_the_message_costs_it_no_attempt_by_receipt_either(
+    script: Script, outcome: Outcome
+) -> None:
     row = send(script)
-    locked = Outcome(Verdict.HOLD, code="131031", text="locked", retry_after=600.0)
-    take(report(Fate.FAILED, outcome=locked))
-    assert state_of(row) == State.PENDING
+    for number in range(6):
+        take(report(Fate.FAILED, f"m{number or 1}", key=f"k{number}", outcome=outcome))
+        assert (state_of(row), row.attempts) == (State.PENDING, 0)
+        Hold.objects.update(lifted_at=Now())
+        Notification.objects.update(due_at=Now())
+        holds.forget()
+        script.answer(ANN, replace(ACCEPTED, message_id=f"m{number + 1}"))
+        jobs.serve("note")
+        assert (state_of(row), row.attempts) == (State.SENT, 1)
+    assert not DeadLetter.objects.exists()
+
+
+def test_an_account_found_locked_by_a_receipt_holds_its_provider_and_is_told(
+    script: Script,
+) -> None:
+    row = send(script)
+    take(report(Fate.FAILED, outcome=LOCKED))
+    held = Hold.objects.get(lifted_at=None)
+    assert (held.scope, held.name, held.reason) == ("provider", "first", "131031 locked")
+    assert Alert.objects.get().subject == "note: first is held"
+    other = ask("bob@example.com")
+    jobs.serve("note")
+    assert (state_of(row), state_of(other), len(script.sent)) == (State.PENDING, State.PENDING, 1)
+
+
+def test_a_template_found_paused_by_a_receipt_is_held_and_told(script: Script) -> None:
+    row = send(script)
+    take(report(Fate.FAILED, outcome=PAUSED))
+    held = Hold.objects.get(lifted_at=None)
+    assert (held.scope, held.name) == ("template", "note/test_note")
+    assert "132015 paused" in Alert.objects.get().text
+    jobs.serve("note")
+    assert (state_of(row), len(script.sent)) == (State.PENDING, 1)
+
+
+def test_a_hold_told_late_about_what_has_arrived_holds_nothing(script: Script) -> None:
+    send(script)
+    take(report(Fate.DELIVERED))
+    take(report(Fate.FAILED, outcome=LOCKED))
+    assert not Hold.objects.exists()
 
 
 def test_mail_whose_content_was_erased_cannot_go_again(script: Script) -> None:
@@ -355,6 +403,23 @@ def test_an_id_handed_back_says_nothing_of_an_attempt_that_was_accepted(script: 
     row = send(script)
     take(named(Fate.BOUNCED, row, message_id="of-another"))
     assert state_of(row) == State.SENT
+
+
+def test_what_came_while_a_worker_had_the_message_is_heard_before_it_goes_again(
+    script: Script,
+) -> None:
+    row = ask()
+    Notification.objects.update(token=uuid.uuid4(), started=True)  # its worker died
+    take(named(Fate.DELIVERED, row))
+    assert state_of(row) == State.PENDING
+    jobs.serve("note")  # the lease has run out
+    assert (state_of(row), script.sent) == (State.PENDING, [])
+    Receipt.objects.update(look_at=Now())
+    receipts.sweep()
+    assert state_of(row) == State.DELIVERED
+    Notification.objects.filter(state=State.PENDING).update(due_at=Now())
+    jobs.serve("note")
+    assert script.sent == []
 
 
 def test_what_stays_unknown_becomes_a_dead_letter(lost: Notification) -> None:

@@ -44,6 +44,10 @@ class Receipt(models.Model):
     )
     retry_after = models.FloatField(_("not before, s"), null=True)
     suppress = models.BooleanField(_("never write again"), default=False)
+    patient = models.BooleanField(_("came too soon"), default=False, editable=False)
+    holds = models.CharField(
+        _("template held"), max_length=100, blank=True, default="", editable=False
+    )
     at = models.DateTimeField(_("provider's time"), null=True)
     received_at = models.DateTimeField(_("received at"), db_default=Now())
     look_at = models.DateTimeField(_("looked at again at"), null=True)

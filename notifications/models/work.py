@@ -138,6 +138,13 @@ class Work(models.Model):
     lapses = models.SmallIntegerField(
         _("lost leases"), default=0, help_text=_("times its worker died after starting it")
     )
+    stalls = models.SmallIntegerField(
+        _("claims that ran out"),
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text=_("times its worker died, or took too long, before starting it"),
+    )
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     retry = models.JSONField(_("retry"), null=True, blank=True, help_text=_("overrides the policy"))
     key = models.CharField(_("idempotency key"), max_length=200, null=True, blank=True)
