@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request
 
 from django.conf import settings
 from django.core import mail
@@ -30,6 +30,7 @@ from django.dispatch import receiver
 from notifications import conf, dispatch, holds, signals
 from notifications.kinds import Kind
 from notifications.models import Alert, Priority, State
+from notifications.providers.http_opener import make_opener
 from notifications.redaction import describe
 
 logger = logging.getLogger("notifications.alerts")
@@ -209,11 +210,6 @@ def _mail(backend: str, about: Alert) -> None:
     mail.mail_admins(about.subject, about.text, connection=connection)
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    def redirect_request(self, *args: Any) -> None:
-        """An address that answers elsewhere is a mistake to be told."""
-
-
 def _post(url: str, about: Alert) -> None:
     # {"text": ...} is what Slack, Mattermost, Rocket.Chat and Google Chat take. With the standard
     # library: a better client costs nine megabytes in every worker, for what hardly ever happens.
@@ -221,7 +217,7 @@ def _post(url: str, about: Alert) -> None:
     headers = {"Content-Type": "application/json"}
     request = Request(url, body, headers)  # noqa: S310  # E001 wants http(s)
     try:
-        build_opener(_NoRedirects).open(request, timeout=PATIENCE).close()
+        make_opener().open(request, timeout=PATIENCE).close()
     except HTTPError as error:
         error.close()
         raise ConnectionError(f"answered {error.code}") from None

@@ -138,6 +138,17 @@ def test_trouble_with_a_list_is_the_tasks_and_tells_no_key(
     assert key not in " ".join(told)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_list_that_is_said_to_be_elsewhere_is_not_fetched_there(
+    sendgrid: SendGridServer, status: int
+) -> None:
+    with SendGridServer(api_key=sendgrid.api_key) as stranger:
+        sendgrid.answers.append(Answer(status=status, headers={"Location": stranger.url}))
+        [task] = run(synchronise_provider, provider="sendgrid")
+        assert stranger.requests == []  # where the key would have gone along
+    assert (task.state, len(sendgrid.requests)) == (State.DEAD, 1)
+
+
 def test_an_account_without_a_business_id_has_no_templates(whatsapp: WhatsAppServer) -> None:
     [_sendgrid, cloud] = synchronising.providers()
     cloud.options = {**cloud.options, "BUSINESS_ID": ""}

@@ -22,6 +22,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.checks import Warning as Caution
+from python_http_client import Client
 from sendgrid import SendGridAPIClient
 from sendgrid.helpers.eventwebhook import EventWebhook, EventWebhookHeader
 
@@ -30,6 +31,7 @@ from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.providers.anymail_events import read_id
 from notifications.providers.base import Callback
 from notifications.providers.django_email import DjangoEmail
+from notifications.providers.http_opener import make_opener
 from notifications.redaction import scrub
 
 # SendGrid brings events again for 24 hours; what is older than that, and a little, is no retry.
@@ -93,13 +95,15 @@ class SendGrid(DjangoEmail):
         """
         options = self.options.get("OPTIONS", self.options)
         host = str(options.get("api_url") or API_URL).rstrip("/").removesuffix("/v3")
-        client = SendGridAPIClient(str(options.get("api_key", "")), host=host).client
-        client.timeout = self.timeout  # by default it waits for ever (sendgrid-python, issue 985)
+        account = SendGridAPIClient(str(options.get("api_key", "")), host=host).client
         for name, fate in _LISTS.items():
+            client = _FixedClient(
+                host, account.request_headers, version=3, url_path=["suppression", name],
+                timeout=self.timeout,  # by default it waits for ever (sendgrid-python, issue 985)
+            )  # fmt: skip
             offset = 0
             while True:
-                page = {"limit": PAGE, "offset": offset}
-                answer = client.suppression._(name).get(query_params=page)
+                answer = client.get(query_params={"limit": PAGE, "offset": offset})
                 found = json.loads(answer.body)
                 if not isinstance(found, list):
                     raise ValueError(f"suppression/{name} is no list")
@@ -142,6 +146,13 @@ class SendGrid(DjangoEmail):
             raise Forged("the signature is wrong or missing")
         if not sent_at.isdecimal() or abs(time.time() - int(sent_at)) > OLDEST:
             raise Forged("the signature is too old")
+
+
+class _FixedClient(Client):  # type: ignore[misc]
+    """SendGrid's client for one address; its own follows redirects, and takes the key along."""
+
+    def _make_request(self, opener: Any, request: Any, timeout: float | None = None) -> Any:
+        return super()._make_request(make_opener(), request, timeout)
 
 
 def _read(event: Mapping[str, Any]) -> Iterator[Report]:
