@@ -235,8 +235,18 @@ DATE = format_datetime(NOW, usegmt=True)
     ],
 )
 def test_a_wait_is_read_by_the_other_side_s_clock(headers: dict[str, str], wait: Any) -> None:
-    assert read_wait(headers) == wait
+    assert read_wait(429, headers) == wait
     assert judge_status(429, headers, "").retry_after == wait
+
+
+@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504])
+def test_when_a_limit_begins_anew_says_nothing_of_how_long_trouble_lasts(status: int) -> None:
+    limit = {"X-RateLimit-Limit": "600", "X-RateLimit-Remaining": "599"}
+    limit |= {"X-RateLimit-Reset": "3000"}
+    assert judge_status(status, limit, "").retry_after is None
+    assert judge_status(status, {**limit, "Retry-After": "7"}, "").retry_after == 7.0
+    reached = {**limit, "X-RateLimit-Remaining": "0", "Retry-After": "7"}
+    assert judge_status(status, reached, "").retry_after == 3000.0
 
 
 @pytest.mark.parametrize(

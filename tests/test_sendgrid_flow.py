@@ -101,9 +101,13 @@ def test_what_stops_everything_holds_the_provider_and_is_told(
     assert len(server.requests) == seen
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_wait_that_is_asked_for_costs_no_attempt(server: SendGridServer, status: int) -> None:
-    headers = {"X-RateLimit-Reset": str(int(time.time()) + 60)}
+@pytest.mark.parametrize(
+    ("status", "header"), [(429, "X-RateLimit-Reset"), (429, "Retry-After"), (503, "Retry-After")]
+)
+def test_a_wait_that_is_asked_for_costs_no_attempt(
+    server: SendGridServer, status: int, header: str
+) -> None:
+    headers = {header: "60" if header == "Retry-After" else str(int(time.time()) + 60)}
     server.answers = [Answer(status, headers=headers, times=1)]
     row = deliver(ask()[0])
     assert (row.state, row.attempts) == (State.PENDING, 0)
@@ -112,6 +116,15 @@ def test_a_wait_that_is_asked_for_costs_no_attempt(server: SendGridServer, statu
     assert held.until is not None
     assert 55 < (held.until - timezone.now()).total_seconds() <= 60
     assert not Alert.objects.exists()
+
+
+def test_one_trouble_with_the_end_of_a_limit_in_it_holds_nothing(server: SendGridServer) -> None:
+    headers = {"X-RateLimit-Remaining": "599", "X-RateLimit-Reset": str(int(time.time()) + 3000)}
+    server.answers = [Answer(500, headers=headers, times=1)]
+    row = deliver(ask()[0])
+    assert (row.state, row.attempts) == (State.PENDING, 1)
+    assert not Hold.objects.exists()
+    assert deliver(row).state == State.SENT
 
 
 @pytest.mark.parametrize(

@@ -30,16 +30,20 @@ def judge_status(status: int, headers: Mapping[str, str], text: str) -> Outcome:
     if 300 <= status < 400 or status in (401, 402, 403, 407):
         return Outcome(Verdict.HOLD, code=code, text=text, theirs=True)
     if status in (408, 425, 429) or status >= 500:
-        wait = read_wait(headers)
+        wait = read_wait(status, headers)
         return Outcome(Verdict.LATER, code=code, text=text, theirs=True, retry_after=wait)
     # Another service may take what is too large for this one.
     return Outcome(Verdict.PERMANENT, code=code, text=text, theirs=status == 413)
 
 
-def read_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a service asks to wait: X-RateLimit-Reset (SendGrid), or Retry-After."""
+def read_wait(status: int, headers: Mapping[str, str]) -> float | None:
+    """Seconds that a service asks to wait: Retry-After, or where its limit is reached
+    X-RateLimit-Reset. SendGrid tells with every answer when a limit begins anew, which may be in an
+    hour and says nothing of how long a trouble lasts.
+    """
     now = _read_date(headers.get("Date")) or time.time()  # theirs: one of the clocks may be wrong
-    given = headers.get("X-RateLimit-Reset") or headers.get("Retry-After")
+    reached = status == 429 or headers.get("X-RateLimit-Remaining", "").strip() == "0"
+    given = (reached and headers.get("X-RateLimit-Reset")) or headers.get("Retry-After")
     if not given:
         return None
     try:

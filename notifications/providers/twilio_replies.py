@@ -85,7 +85,7 @@ def judge_answer(status: int, headers: Mapping[str, str], body: Any, text: str) 
         if not isinstance(code, int) and outcome.verdict is Verdict.PERMANENT:
             # Not the API's own word: somebody else answers at its address.
             return Outcome(Verdict.HOLD, code=str(status), text=text, theirs=True)
-    if outcome.verdict is Verdict.LATER and (wait := read_wait(headers)) is not None:
+    if outcome.verdict is Verdict.LATER and (wait := read_wait(status, headers)) is not None:
         return Outcome(
             Verdict.LATER, code=outcome.code, text=text, theirs=outcome.theirs, retry_after=wait
         )

@@ -112,7 +112,7 @@ def judge_answer(
         error, status, headers, text
     )
     if outcome.verdict is Verdict.LATER and outcome.theirs:
-        return replace(outcome, retry_after=read_patience(headers) or outcome.retry_after)
+        return replace(outcome, retry_after=read_patience(status, headers) or outcome.retry_after)
     return outcome
 
 
@@ -157,10 +157,10 @@ def read_message_id(body: Any) -> str:
     return given if isinstance(given, str) else ""
 
 
-def read_patience(headers: Mapping[str, str]) -> float | None:
+def read_patience(status: int, headers: Mapping[str, str]) -> float | None:
     """Seconds to wait: Retry-After, or the longest `estimated_time_to_regain_access`, which is in
     minutes ("Business use case rate limits" in the Graph API's documentation)."""
-    given = read_wait(headers)
+    given = read_wait(status, headers)
     try:
         usage = json.loads(headers.get("X-Business-Use-Case-Usage") or "{}")
         minutes = [
