@@ -114,6 +114,29 @@ def test_what_breaks_before_the_content_goes_to_the_next_provider_once(
 # -- an outage ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("body", ["<html>welcome", "{}"])
+@pytest.mark.parametrize("service", ["whatsapp", "twilio"])
+def test_nonsense_for_an_answer_opens_the_breaker_though_it_says_success(
+    service: str, body: str
+) -> None:
+    server: Server
+    if service == "whatsapp":
+        name, channel = "cloud", "whatsapp"
+        server = whatsapp_server(answers=[WhatsAppAnswer(status=200, body=body)])
+    else:
+        name, channel = "twilio", "sms"
+        server = twilio_server(answers=[TwilioAnswer(status=201, body=body)])
+    with server, carried_by(server):
+        ask(channel, 3, kind=Once)
+        serve(channel)
+        assert states() == {State.UNKNOWN}
+        held = Hold.objects.get()
+        assert (held.name, held.cause) == (name, "outage")
+        ask(channel)
+        serve(channel)
+        assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_service_in_trouble_is_followed_by_the_next_one(
     smtp: SmtpServer, sendgrid: SendGridServer, status: int

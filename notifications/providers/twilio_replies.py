@@ -75,7 +75,8 @@ def judge_answer(status: int, headers: Mapping[str, str], body: Any, text: str) 
         sid = given.get("sid")
         if isinstance(sid, str) and sid:
             return Outcome(Verdict.ACCEPTED, code=str(status), message_id=sid)
-        return Outcome(Verdict.UNKNOWN, code=str(status), text=text or "not an answer of the API")
+        nothing = text or "not an answer of the API"
+        return Outcome(Verdict.UNKNOWN, code=str(status), text=nothing, theirs=True)
     if status >= 500:  # the message may have been made before the trouble
         return Outcome(Verdict.UNKNOWN, code=str(status), text=text, theirs=True)
     code = given.get("code")

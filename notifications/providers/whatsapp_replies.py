@@ -176,7 +176,8 @@ def _judge_success(status: int, body: Any, text: str) -> Outcome:
     message_id = read_message_id(body)
     if message_id:
         return Outcome(Verdict.ACCEPTED, code=str(status), message_id=message_id)
-    return Outcome(Verdict.UNKNOWN, code=str(status), text=text or "not an answer of the API")
+    nothing = text or "not an answer of the API"
+    return Outcome(Verdict.UNKNOWN, code=str(status), text=nothing, theirs=True)
 
 
 def _judge_unknown(
