@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test import override_settings
+from django.utils import timezone
 
-from notifications import holds, jobs, subscribing
+from notifications import conf, holds, jobs, subscribing, synchronising
 from notifications.channels.whatsapp import WhatsAppTemplate
 from notifications.dispatch import notify
 from notifications.kinds import Kind
@@ -183,16 +184,17 @@ def everything_stored() -> str:
           '"code": 99, "errors": [{"message": "bad QUOTE"}], "reason": "QUOTE"}'}, None),
         ({"status": 401, "message": "who is QUOTE?"}, None),
         ({"status": 500, "body": "<h1>QUOTE</h1>"}, None),
+        ({"status": 400, "headers": {"X-Odd\r\nthis is no header": "x"}}, {"unknown"}),
         ({"then": "close"}, {"unknown"}),
         ({"then": "hang", "accept": True}, {"unknown"}),
     ],
-    ids=["success", "refusal", "no entry", "broken", "cut off", "hanging"],
+    ids=["success", "refusal", "no entry", "broken", "malformed", "cut off", "hanging"],
 )  # fmt: skip
 def test_no_secret_and_no_word_of_a_message_is_kept(
     world: World, trouble: dict[str, Any], outcomes: set[str] | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    caplog.set_level(logging.DEBUG, logger="notifications")
+    caplog.set_level(logging.DEBUG)
     if trouble:
         world.script(**trouble)
     with transaction.atomic():
@@ -212,3 +214,18 @@ def test_no_secret_and_no_word_of_a_message_is_kept(
         line for line in stored.splitlines() if WORD in line
     ]
     assert [each for each in world.secrets if each in logged] == []
+
+
+def test_what_providers_are_asked_for_is_not_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    email, sms = world.servers["email"], world.servers["sms"]
+    assert isinstance(email, SendGridServer)
+    email.suppressed = {"bounces": ["eve@example.com"]}
+    now = timezone.now()
+    assert synchronising.synchronise(conf.provider("sendgrid"))["suppressions"] == 1
+    assert conf.provider("twilio").look_up("+12025550123", now, now) == []
+    assert (len(email.requests), len(sms.requests)) == (4, 1)
+    private = [*world.secrets, "eve@example.com", "2025550123"]
+    assert [each for each in private if each in caplog.text] == []

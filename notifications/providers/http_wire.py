@@ -7,6 +7,7 @@ end although each of its reads is in time.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,6 +23,16 @@ from notifications.message import Outcome, Verdict
 from notifications.providers.smtp_replies import network_code
 from notifications.providers.sockets import cut
 from notifications.redaction import describe, safe_traceback
+
+# What the clients log is not theirs to tell: at DEBUG the whole address of each request, which may
+# be a key itself (a push endpoint) or hold a phone number, and SendGrid's client its key and the
+# answers; as a warning the address again, where the headers of an answer are malformed.
+for _client, _level in (
+    ("urllib3", logging.INFO),
+    ("urllib3.connection", logging.ERROR),
+    ("python_http_client", logging.INFO),
+):
+    logging.getLogger(_client).setLevel(_level)
 
 
 class Wire:

@@ -13,7 +13,6 @@ Webhook Security Features" on https://www.twilio.com/docs/sendgrid.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from binascii import Error as Base64Error
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,9 +62,6 @@ PAGE = 500  # addresses of one answer, the most there may be
 
 _DEAD_ADDRESS = ("bounced address", "invalid")  # reasons of drops that are the address's
 _UNWANTED = ("unsubscribed address", "spam reporting address")
-
-# The client logs requests with their key, and answers with addresses, at DEBUG.
-logging.getLogger("python_http_client").setLevel(logging.INFO)
 
 
 class SendGrid(DjangoEmail):
