@@ -137,6 +137,19 @@ def test_nonsense_for_an_answer_opens_the_breaker_though_it_says_success(
         assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize("django_smtp", [False, True])
+def test_a_mail_server_without_room_is_followed_by_the_next_and_left_alone(
+    smtp: SmtpServer, sendgrid: SendGridServer, *, django_smtp: bool
+) -> None:
+    smtp.rules.append(Rule("MAIL", "452 4.3.1 Insufficient system storage"))
+    with carried_by(smtp, sendgrid, django_smtp=django_smtp):
+        rows = ask(count=3)
+        serve()
+    assert states() == {State.SENT}
+    assert arrivals([smtp, sendgrid]) == {str(row.pk): 1 for row in rows}
+    assert Hold.objects.get().cause == "outage"
+
+
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_service_in_trouble_is_followed_by_the_next_one(
     smtp: SmtpServer, sendgrid: SendGridServer, status: int

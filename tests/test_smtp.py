@@ -202,6 +202,10 @@ ANSWERS = [
     ("450 4.2.1 mailbox busy", Verdict.LATER, False),
     ("451 4.7.1 greylisted", Verdict.LATER, False),
     ("452 4.2.2 full", Verdict.LATER, False),
+    ("452 4.3.1 no room left", Verdict.LATER, True),
+    ("451-4.3.0 the table\r\n451 4.3.0 is broken", Verdict.LATER, True),
+    ("450 4.3.2 not open yet", Verdict.LATER, True),
+    ("451 4.7.1 4.3.0 is no code here", Verdict.LATER, False),
     ("550 5.1.1 no such user", Verdict.PERMANENT, False),
     ("552 5.3.4 too big", Verdict.PERMANENT, False),
     ("554 5.7.1 spam", Verdict.PERMANENT, False),
@@ -225,7 +229,7 @@ def test_an_answer_is_judged_by_its_code(
     }  # fmt: skip
     outcome = next(outcome for message, outcome in lane.outcomes if message.id == 2)
     assert (outcome.code, outcome.theirs) == (reply[:3], theirs)
-    assert outcome.text == reply[4:]
+    assert outcome.text == " ".join(line[4:] for line in reply.split("\r\n"))
     assert lane.begun(email(2)) == (stage == "CONTENT")
 
 

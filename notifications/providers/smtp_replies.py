@@ -18,6 +18,10 @@ from notifications.redaction import describe, scrub, unquote
 # 530: log in first (RFC 4954 §6). 534, 535: the log-in is too weak or wrong. 538: only encrypted.
 LOGIN_CODES = frozenset((530, 534, 535, 538))
 
+# The state of the mail system (RFC 3463 §3.4): a full disk, a broken table. The code before it is
+# the server's taste: 452 is said of a full disk and of a full mailbox alike.
+_SYSTEM = re.compile(r"4\.3\.\d{1,3}\b")
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -47,12 +51,12 @@ def judge_reply(reply: Reply, message: Email) -> Outcome:
     code = str(reply.code)
     if 200 <= reply.code < 300:
         return Outcome(Verdict.ACCEPTED, code=code, text=text)
-    if reply.code == 421:  # the server is closing down (RFC 5321 §3.8)
-        return Outcome(Verdict.LATER, code=code, text=text, theirs=True)
     if reply.code in LOGIN_CODES:
         return Outcome(Verdict.HOLD, code=code, text=text, theirs=True)
     if 400 <= reply.code < 500:
-        return Outcome(Verdict.LATER, code=code, text=text)
+        # 421: the server is closing down (RFC 5321 §3.8).
+        theirs = reply.code == 421 or _SYSTEM.match(reply.text) is not None
+        return Outcome(Verdict.LATER, code=code, text=text, theirs=theirs)
     if 500 <= reply.code < 600:
         return Outcome(Verdict.PERMANENT, code=code, text=text)
     return Outcome(Verdict.UNKNOWN, code=code, text=text, theirs=True)
