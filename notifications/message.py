@@ -208,4 +208,4 @@ class Report:
     code: str = ""
     text: str = ""  # safe to store, as in `Outcome`
     outcome: Outcome | None = None  # of FAILED: as if the call had been answered so
-    suppress: bool = False  # never write to this address again
+    suppress: Fate | None = None  # of FAILED, because of a former COMPLAINED or OPTED_OUT

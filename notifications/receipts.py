@@ -27,7 +27,7 @@ from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import Attempt, Notification, Receipt, State
 from notifications.outbox import DeadLetterDraft
 from notifications.recipients import permitted
-from notifications.suppressions import Reason, Unwanted
+from notifications.suppressions import Unwanted
 
 logger = logging.getLogger("notifications.receipts")
 
@@ -204,7 +204,7 @@ def _match(receipts: Sequence[Receipt]) -> dict[int, int]:
 
 
 def _unwanted_by_row(receipt: Receipt, row: Notification) -> Iterator[Unwanted]:
-    reason = _why(Fate(receipt.fate), suppress=receipt.suppress)
+    reason = suppressions.REASONS.get(Fate(receipt.suppress or receipt.fate))
     if reason is not None:
         address = permitted(row.channel, row.to) or row.to  # where it went in this environment
         yield Unwanted(row.channel, address, reason, f"receipt of {receipt.provider}")
@@ -217,13 +217,15 @@ def _unwanted_by_address(provider: str, reports: Iterable[Report]) -> Iterator[U
     except ImproperlyConfigured:  # of a provider that was in use once
         return
     for report in reports:
-        reason = _why(report.fate, suppress=report.suppress)
+        reason = suppressions.REASONS.get(_suppressed(report) or report.fate)
         if reason is not None and report.to and len(channels) == 1:
             yield Unwanted(channels[0], report.to, reason, f"receipt of {provider}")
 
 
-def _why(fate: Fate, *, suppress: bool) -> Reason | None:
-    return suppressions.REASONS.get(fate) or (Reason.OPT_OUT if suppress else None)
+def _suppressed(report: Report) -> Fate | None:
+    """Why a failure means never to write to the address again."""
+    said = report.outcome is not None and report.outcome.suppress
+    return report.suppress or (Fate.OPTED_OUT if said else None)
 
 
 def _receipt(provider: str, key: str, report: Report) -> Receipt:
@@ -238,7 +240,7 @@ def _receipt(provider: str, key: str, report: Report) -> Receipt:
         text=(report.text or outcome.text)[:500],
         verdict=str(outcome.verdict) if report.fate is Fate.FAILED else "",
         retry_after=outcome.retry_after,
-        suppress=report.suppress or outcome.suppress,
+        suppress=str(_suppressed(report) or ""),
         patient=outcome.patient,
         holds=outcome.holds[:100],
         at=report.at,

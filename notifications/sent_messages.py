@@ -121,7 +121,7 @@ def outcome_of(receipt: Receipt) -> Outcome:
         code=receipt.code,
         text=receipt.text,
         retry_after=receipt.retry_after,
-        suppress=receipt.suppress,
+        suppress=bool(receipt.suppress),
         patient=receipt.patient,
         holds=receipt.holds,
     )

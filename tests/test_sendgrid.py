@@ -94,6 +94,7 @@ def state_of(row: Notification) -> str:
         ("bounce", {"type": "blocked"}, State.DEAD, None),
         ("dropped", {}, State.BOUNCED, "bounce"),
         ("dropped", {"reason": "Unsubscribed Address"}, State.SUPPRESSED, "opt_out"),
+        ("dropped", {"reason": "Spam Reporting Address"}, State.SUPPRESSED, "complaint"),
         ("dropped", {"reason": "Spam Content"}, State.DEAD, None),
         ("spamreport", {}, State.COMPLAINED, "complaint"),
         ("unsubscribe", {}, State.SENT, "opt_out"),

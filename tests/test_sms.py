@@ -310,7 +310,7 @@ def test_failures_are_judged(
     (report,) = provider().receive(callback(fields))
     assert report.outcome is not None
     assert (report.fate, report.outcome.verdict, report.code) == (Fate.FAILED, verdict, code)
-    assert report.suppress is suppress
+    assert report.outcome.suppress is suppress
     assert report.text == "… is away"
 
 

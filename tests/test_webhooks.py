@@ -17,7 +17,7 @@ from django.urls import reverse
 from notifications import receipts, webhooks
 from notifications.errors import BadCallback, Forged, NotConfigured
 from notifications.message import Fate, Report
-from notifications.models import Receipt, State
+from notifications.models import Receipt, State, Suppression
 from notifications.providers.base import Callback
 from tests.scripted import SETTINGS, Scripted, scripted
 from tests.test_receipts import make_sent, state_of
@@ -152,6 +152,7 @@ def resend() -> Iterator[None]:
         ("bounced", {"reject_reason": "blocked", "mta_response": "421 x"}, State.DEAD),
         ("rejected", {"reject_reason": "invalid"}, State.BOUNCED),
         ("rejected", {"reject_reason": "unsubscribed"}, State.SUPPRESSED),
+        ("rejected", {"reject_reason": "spam"}, State.SUPPRESSED),
         ("failed", {"description": "template"}, State.DEAD),
         ("inbound", {}, State.SENT),
         ("unknown", {}, State.SENT),
@@ -164,6 +165,13 @@ def test_anymails_events_become_receipts(
     row.attempt_set.update(provider="resend")
     track(kind, f"m{row.pk}", metadata={"notification_id": str(row.pk)}, **fields)
     assert state_of(row) == end
+
+
+def test_a_refusal_for_a_former_complaint_is_no_opt_out(resend: None) -> None:
+    [row] = make_sent(1)
+    row.attempt_set.update(provider="resend")
+    track("rejected", f"m{row.pk}", reject_reason="spam")
+    assert Suppression.objects.get().reason == "complaint"
 
 
 def test_an_event_without_an_id_of_its_own_is_kept_once(resend: None) -> None:

@@ -43,7 +43,9 @@ class Receipt(models.Model):
         _("what may be done"), max_length=16, choices=OUTCOMES, blank=True, default=""
     )
     retry_after = models.FloatField(_("not before, s"), null=True)
-    suppress = models.BooleanField(_("never write again"), default=False)
+    suppress = models.CharField(
+        _("never write again"), max_length=16, choices=FATES, blank=True, default=""
+    )
     patient = models.BooleanField(_("came too soon"), default=False, editable=False)
     holds = models.CharField(
         _("template held"), max_length=100, blank=True, default="", editable=False

@@ -32,7 +32,10 @@ _FATES = {
 
 # A service refuses or bounces for reasons of its own, too; these alone are the address's.
 _DEAD_ADDRESS = (RejectReason.INVALID, RejectReason.BOUNCED)
-_UNWANTED = (RejectReason.SPAM, RejectReason.UNSUBSCRIBED)
+_UNWANTED = {
+    RejectReason.SPAM: Fate.COMPLAINED,
+    RejectReason.UNSUBSCRIBED: Fate.OPTED_OUT,
+}
 
 
 def read_event(event: AnymailTrackingEvent) -> Sequence[Report]:
@@ -55,7 +58,7 @@ def read_event(event: AnymailTrackingEvent) -> Sequence[Report]:
             code=code,
             text=scrub(str(event.mta_response or event.description or "")),
             outcome=Outcome(Verdict.PERMANENT) if failed else None,
-            suppress=failed and code in _UNWANTED,
+            suppress=_UNWANTED.get(code) if failed else None,
         )
     ]
 

@@ -61,7 +61,10 @@ _LISTS = {
 PAGE = 500  # addresses of one answer, the most there may be
 
 _DEAD_ADDRESS = ("bounced address", "invalid")  # reasons of drops that are the address's
-_UNWANTED = ("unsubscribed address", "spam reporting address")
+_UNWANTED = {
+    "unsubscribed address": Fate.OPTED_OUT,
+    "spam reporting address": Fate.COMPLAINED,
+}
 
 
 class SendGrid(DjangoEmail):
@@ -159,7 +162,7 @@ def _read(event: Mapping[str, Any]) -> Iterator[Report]:
     if fate is None or not key:
         return
     reason = str(event.get("reason") or event.get("response") or "")
-    suppress = False
+    suppress = None
     if fate is Fate.READ and event.get("sg_machine_open"):
         fate = Fate.DELIVERED  # opened by a mail program that opens everything
     elif fate is Fate.BOUNCED and event.get("type") == "blocked":
@@ -167,7 +170,7 @@ def _read(event: Mapping[str, Any]) -> Iterator[Report]:
     elif fate is Fate.FAILED and reason.lower() in _DEAD_ADDRESS:
         fate = Fate.BOUNCED
     elif fate is Fate.FAILED:
-        suppress = reason.lower() in _UNWANTED
+        suppress = _UNWANTED.get(reason.lower())
     yield Report(
         fate,
         message_id=message_id,

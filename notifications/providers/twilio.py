@@ -214,7 +214,6 @@ def _report(sid: str, status: str, code: int | None, text: str) -> Report:
         code="" if code is None else str(code),
         text=text,
         outcome=outcome,
-        suppress=outcome is not None and outcome.suppress,
     )
 
 

@@ -192,7 +192,7 @@ class WhatsAppCloud(Provider[WhatsApp]):
         code = error.get("code")
         text = blot(self.clean(read_words(error)), [recipient])
         outcome = judge_report(code, text)
-        failed = partial(report, code=outcome.code, text=text, suppress=outcome.suppress)
+        failed = partial(report, code=outcome.code, text=text)
         yield failed(fate=fate, key=key, outcome=outcome)
         if code == OPTED_OUT:
             yield failed(fate=Fate.OPTED_OUT, key=f"{status['id']}:{Fate.OPTED_OUT}")
