@@ -65,6 +65,10 @@ class Forged(CallbackError):
     """Its signature is missing or wrong."""
 
 
+class NoCredentials(CallbackError):
+    """It has no name and password where they are asked for; who has them comes again with them."""
+
+
 class NotConfigured(CallbackError):
     """No secret is set to check its signature with."""
 

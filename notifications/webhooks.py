@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 from anymail.signals import AnymailTrackingEvent, tracking
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DatabaseError
 from django.dispatch import receiver
@@ -19,7 +20,14 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from notifications import conf, receipts
-from notifications.errors import BadCallback, CallbackError, Forged, NoCallbacks, NotConfigured
+from notifications.errors import (
+    BadCallback,
+    CallbackError,
+    Forged,
+    NoCallbacks,
+    NoCredentials,
+    NotConfigured,
+)
 from notifications.providers.anymail_events import read_event
 from notifications.providers.base import Callback, Provider
 from notifications.redaction import describe
@@ -31,6 +39,7 @@ LARGEST = 4 * 1024 * 1024
 
 _STATUS: dict[type[CallbackError], int] = {
     Forged: 403,
+    NoCredentials: 401,
     NotConfigured: 503,  # the secret may be set before the provider gives up
     BadCallback: 400,
     NoCallbacks: 404,
@@ -38,7 +47,8 @@ _STATUS: dict[type[CallbackError], int] = {
 
 
 @csrf_exempt
-@require_http_methods(["GET", "POST"])
+@login_not_required
+@require_http_methods(["GET", "HEAD", "POST"])
 def receive(request: HttpRequest, provider: str) -> HttpResponse:
     """Take in what `provider` reports."""
     try:
@@ -54,7 +64,7 @@ def receive(request: HttpRequest, provider: str) -> HttpResponse:
             receipts.take(provider, told)
     except CallbackError as error:
         logger.warning("callback of %s refused: %s: %s", provider, type(error).__name__, error)
-        return HttpResponse(status=_STATUS[type(error)])
+        return _refuse(_STATUS[type(error)])
     except DatabaseError as error:
         logger.warning("callback of %s not kept: %s", provider, type(error).__name__)
         return HttpResponse(status=503)
@@ -62,6 +72,13 @@ def receive(request: HttpRequest, provider: str) -> HttpResponse:
         logger.error("callback of %s not understood: %s", provider, describe(error))
         return HttpResponse(status=500)
     return HttpResponse(told if isinstance(told, str) else "", content_type="text/plain")
+
+
+def _refuse(status: int) -> HttpResponse:
+    answer = HttpResponse(status=status)
+    if status == 401:  # without it, who has a name and password may keep them (Amazon SNS does)
+        answer["WWW-Authenticate"] = 'Basic realm="callbacks"'
+    return answer
 
 
 def _callback(request: HttpRequest, body: bytes) -> Callback:

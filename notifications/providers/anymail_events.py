@@ -15,6 +15,9 @@ from anymail.signals import AnymailTrackingEvent, EventType, RejectReason
 from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.redaction import scrub
 
+# What Anymail's views call their keys.
+_KEYS = ("signing_secret", "webhook_signing_key", "webhook_key", "api_key_bytes")
+
 _FATES = {
     EventType.QUEUED: Fate.SENT,
     EventType.SENT: Fate.SENT,
@@ -67,6 +70,18 @@ def read_id(metadata: Any) -> int | None:
     """The notification's id that went along with the mail, if it came back."""
     given = metadata.get("notification_id") if isinstance(metadata, dict) else None
     return int(given) if isinstance(given, str) and given.isdecimal() else None
+
+
+def asks_for_proof(view: Any) -> bool:
+    """Whether one of Anymail's webhook views believes only who proves to be the service.
+
+    Anymail itself takes a key that is empty, as an unset variable leaves it, for a key; anybody can
+    sign with that.
+    """
+    if view.basic_auth:
+        return True
+    empty = any(getattr(view, name, None) in ("", b"") for name in _KEYS)
+    return not (view.warn_if_no_basic_auth or empty)
 
 
 def _key(event: AnymailTrackingEvent) -> str:

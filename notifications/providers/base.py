@@ -59,7 +59,7 @@ class Session(Generic[M]):
 class Callback:
     """A request that says it comes from a provider."""
 
-    method: str  # "GET" or "POST"
+    method: str  # "GET", "HEAD" or "POST"
     url: str  # absolute, as the provider knows it
     headers: Mapping[str, str]  # names in lower case
     query: Mapping[str, str]
@@ -92,8 +92,9 @@ class Provider(Generic[M]):
     def receive(self, callback: Callback) -> Sequence[Report] | str:
         """The reports in a callback, or the text of the answer to a handshake.
 
-        Raises Forged (the signature is wrong), NotConfigured (no secret to check it with),
-        BadCallback (signed, but not understood) and NoCallbacks (this provider sends none).
+        Raises Forged (the signature is wrong), NoCredentials (no name and password came along),
+        NotConfigured (no secret to check it with), BadCallback (signed, but not understood) and
+        NoCallbacks (this provider sends none).
         """
         raise NoCallbacks(f"The provider {self.name!r} takes no callbacks.")
 

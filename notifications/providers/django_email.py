@@ -5,9 +5,10 @@
         "OPTIONS": {"BACKEND": "anymail.backends.sendgrid.EmailBackend", "api_key": …},
     }
 
-Every other option goes to the backend as a keyword argument. A session keeps one backend object
-open. Errors are judged by the code that came with them: an SMTP answer's, an HTTP status. Without
-one it matters whether anything had been sent; a provider that cannot tell may have the mail.
+Every other option goes to the backend as a keyword argument; where that is one of Anymail's, to its
+webhook as well (`webhook_secret`, `signing_secret` and the like). A session keeps one backend
+object open. Errors are judged by the code that came with them: an SMTP answer's, an HTTP status.
+Without one it matters whether anything had been sent; a provider that cannot tell may have it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import smtplib
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from email.encoders import encode_base64
@@ -40,9 +41,9 @@ from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
 from django.utils.module_loading import import_string
 
 from notifications.errors import InvalidMessage
-from notifications.message import Attachment, Email, Outcome, Verdict
-from notifications.providers import mime
-from notifications.providers.base import Lane, Provider, Session
+from notifications.message import Attachment, Email, Outcome, Report, Verdict
+from notifications.providers import anymail_callbacks, mime
+from notifications.providers.base import Callback, Lane, Provider, Session
 from notifications.providers.http_replies import judge_status, read_message
 from notifications.providers.http_wire import Wire, judge_network
 from notifications.providers.smtp_replies import (
@@ -100,10 +101,17 @@ class DjangoEmail(Provider[Email]):
         except (ImportError, KeyError):
             return ""
 
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "BACKEND"}
+
+    def receive(self, callback: Callback) -> Sequence[Report] | str:
+        """What Anymail's own webhook makes of it; other backends have none."""
+        return anymail_callbacks.receive(callback, service=self.service, options=self._arguments)
+
     def make_backend(self) -> BaseEmailBackend:
         """A new backend object, not open yet. Raises ImproperlyConfigured."""
-        arguments = {name: value for name, value in self.options.items() if name != "BACKEND"}
-        arguments["fail_silently"] = False
+        arguments = {**self._arguments, "fail_silently": False}
         try:
             path = self.options["BACKEND"]
         except KeyError:
