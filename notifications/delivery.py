@@ -23,7 +23,7 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
-from notifications import conf, holds, outbox, rates, rings, signals, suppressions, tracing
+from notifications import conf, holds, lookups, outbox, rates, rings, signals, suppressions, tracing
 from notifications.chain import Chain
 from notifications.composition import Composed, compose
 from notifications.judgement import judge, make_storable, record
@@ -146,10 +146,17 @@ class Delivery:
                 outcome, retry_after=(outcome.retry_after or 0.0) * self._crowds[row.to]
             )
         self.handed += 1
-        self._attempts.append(
-            record(row, outcome, provider=call.provider.name, milliseconds=result.milliseconds)
-        )
         provider = call.provider.name
+        lost = outcome.verdict is Verdict.UNKNOWN
+        self._attempts.append(
+            record(
+                row,
+                outcome,
+                provider=provider,
+                milliseconds=result.milliseconds,
+                mark=lookups.mark(call.provider, call.message) if lost else "",
+            )
+        )
         tracing.record(row, outcome, provider=provider, milliseconds=result.milliseconds)
         if outcome.suppress:
             self._unwanted.append(suppressions.read_outcome(row, call.provider.name))

@@ -108,7 +108,9 @@ def _blank(ids: Collection[int]) -> int:
     """Erase the rows with these keys, and what belongs to them; how many."""
     using = router.db_for_write(Notification)
     with transaction.atomic(using=using):
-        Attempt.objects.using(using).filter(notification__in=ids).update(message_id="", text="")
+        Attempt.objects.using(using).filter(notification__in=ids).update(
+            message_id="", text="", mark=""
+        )
         Receipt.objects.using(using).filter(notification__in=ids).update(
             key=Concat(Value("erased-"), Cast("pk", CharField())), message_id="", text=""
         )

@@ -67,9 +67,15 @@ def conclude(
 
 
 def record(
-    row: Notification, outcome: Outcome, *, provider: str = "", milliseconds: int = 0
+    row: Notification,
+    outcome: Outcome,
+    *,
+    provider: str = "",
+    milliseconds: int = 0,
+    mark: str = "",
 ) -> Attempt:
-    """The attempt to be written for an outcome; `provider` is empty if none was called."""
+    """The attempt to be written for an outcome; `provider` is empty if none was called, and `mark`
+    if it cannot be asked what it took."""
     return Attempt(
         notification_id=row.pk,
         number=row.attempts + 1,
@@ -78,6 +84,7 @@ def record(
         code=outcome.code[:32],
         text=outcome.text[:500],
         message_id=outcome.message_id[:200],
+        mark=mark,
         theirs=is_trouble(outcome),
         milliseconds=milliseconds,
     )

@@ -2,29 +2,40 @@
 
 Only those of kinds that are sent at most once wait for this: others were sent again at once. The
 lost answer would have told the provider's id, so the provider is asked for all it took for the
-address while the call lasted. One that no attempt of ours is known by is the message; where there
-is none, the provider does not have it, and it goes again; where there are more, a receipt decides,
-or a person.
+address while the call lasted, and what no attempt of ours is known by is looked at:
+
+    one with our sender and our very words  it is the message
+    none that came from our sender          the provider does not have it, and it goes again
+    anything else                           a receipt decides, or a person
+
+A provider may change the words (a shortened link, another quote), so that other words from our
+sender prove nothing. Ours are not kept: an attempt whose answer was lost has a keyed hash of them.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 from notifications import conf, receipts
-from notifications.message import Fate, Outcome, Report, Verdict
+from notifications.message import Fate, Found, Outcome, Report, Verdict
 from notifications.models import Attempt, Notification, State
 from notifications.providers.base import Provider
 from notifications.recipients import permitted
 
+logger = logging.getLogger("notifications.lookups")
+
 PATIENCE = timedelta(minutes=5)  # for receipts to come, and for the provider to list what it took
 SLACK = timedelta(minutes=2)  # between the provider's clock and the database's
 BATCH = 200  # messages asked for in one go
+LENGTH = 32  # digits of a hash, which is compared with those of one address's messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,16 @@ class Question:
     provider: str
     since: datetime
     until: datetime
+
+
+def mark(provider: Provider[Any], message: Any) -> str:
+    """What `message` is found by at `provider`; empty where that cannot be asked."""
+    try:
+        name = provider.identify(message)
+    except Exception as error:  # the outcome of the call counts for more
+        logger.warning("%s cannot name its message: %s", provider.name, type(error).__name__)
+        return ""
+    return _hash(name, settings.SECRET_KEY) if name else ""
 
 
 def providers() -> list[str]:
@@ -95,14 +116,28 @@ def _ask(provider: Provider[Any], question: Question) -> Report | None:
     told = provider.look_up(question.row.to, question.since, question.until)
     if told is None or _others_to_the_same(question):
         return None
-    ids = {report.message_id for report in told}
+    ids = {found.report.message_id for found in told}
     known = Attempt.objects.filter(provider=provider.name, message_id__in=ids)
     others = set(known.values_list("message_id", flat=True))
-    left = [report for report in told if report.message_id not in others]
-    if not left:
-        outcome = Outcome(Verdict.LATER, code="missing", text="the provider does not have it")
-        return Report(Fate.FAILED, "", key=f"missing:{question.attempt.pk}", outcome=outcome)
-    return left[0] if len(left) == 1 else None
+    left = [found for found in told if found.report.message_id not in others]
+    same = [found for found in left if _is_marked(found, question.attempt.mark)]
+    if len(same) == 1:
+        return same[0].report
+    if same or any(found.ours for found in left):
+        return None
+    outcome = Outcome(Verdict.LATER, code="missing", text="the provider does not have it")
+    return Report(Fate.FAILED, "", key=f"missing:{question.attempt.pk}", outcome=outcome)
+
+
+def _is_marked(found: Found, mark: str) -> bool:
+    """Whether a message has the sender and the words that `mark` was made from."""
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return mark in {_hash(name, key) for name in found.names for key in keys}
+
+
+def _hash(name: str, key: str | bytes) -> str:
+    made = salted_hmac("notifications.lookups", name, secret=key, algorithm="sha256")
+    return made.hexdigest()[:LENGTH]
 
 
 def _others_to_the_same(question: Question) -> bool:

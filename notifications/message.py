@@ -209,3 +209,12 @@ class Report:
     text: str = ""  # safe to store, as in `Outcome`
     outcome: Outcome | None = None  # of FAILED: as if the call had been answered so
     suppress: Fate | None = None  # of FAILED, because of a former COMPLAINED or OPTED_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One message that a provider took, as it tells when it is asked."""
+
+    report: Report
+    names: tuple[str, ...]  # what it may be recognised by, each as `Provider.identify` makes it
+    ours: bool  # it comes from the sender that we have now

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
 
-from notifications import conf, holds, jobs, lookups, receipts
+from notifications import conf, erasure, holds, jobs, lookups, receipts
 from notifications import notifications as tasks
 from notifications.channels.sms import SmsChannel, count_segments
 from notifications.dispatch import notify
@@ -483,15 +483,105 @@ def test_nothing_is_concluded_from_a_list_that_is_too_long(
     assert look_up() == {"asked": 1, "found": 0, "missing": 0}
 
 
-def test_what_a_dead_worker_left_is_asked_for_since_it_was_made(silent: TwilioServer) -> None:
+OURS, THEIRS = "+12025550100", "+12025550111"
+WORDS = "Your number is 7."
+
+
+def took(server: TwilioServer, *, sender: str = OURS, words: str = WORDS) -> None:
+    """Another program of the account's wrote to the same person just now."""
+    server.accepted.append(Accepted("SMforeign", PHONE, sender, words, "", datetime.now(UTC), None))
+
+
+def test_a_message_of_another_sender_is_not_taken_for_it(silent: TwilioServer) -> None:
+    row = lose(silent, taken=False)
+    took(silent, sender=THEIRS)
+    assert look_up() == {"asked": 1, "found": 0, "missing": 1}
+    row.refresh_from_db()
+    assert row.state == State.PENDING
+
+
+def test_other_words_from_our_sender_are_not_taken_for_it_and_prove_nothing(
+    silent: TwilioServer,
+) -> None:
+    row = lose(silent, taken=False)
+    took(silent, words="Your table is ready.")
+    assert look_up() == {"asked": 1, "found": 0, "missing": 0}
+    row.refresh_from_db()
+    assert row.state == State.UNKNOWN
+
+
+def test_it_is_found_among_messages_of_others(silent: TwilioServer) -> None:
     row = lose(silent, taken=True)
+    took(silent, words="Your table is ready.")
+    took(silent, sender=THEIRS)
+    assert look_up() == {"asked": 1, "found": 1, "missing": 0}
+    assert row.attempt_set.get().message_id == silent.accepted[0].sid
+
+
+def test_a_message_of_a_messaging_service_is_found_whatever_number_it_chose() -> None:
+    with running(options={"CALLBACK_URL": "", "FROM": "MG" + "0" * 32}) as server:
+        lose(server, taken=True)
+        server.accepted[0] = replace(server.accepted[0], sender=THEIRS)
+        assert look_up() == {"asked": 1, "found": 1, "missing": 0}
+
+
+def test_it_is_found_after_our_sender_and_our_key_have_changed(
+    silent: TwilioServer, settings: Any
+) -> None:
+    lose(silent, taken=True)
+    changed = {**silent.options, "CALLBACK_URL": "", "FROM": THEIRS}
+    twilio = Twilio("twilio", timeout=1.0, options=changed)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another key", [settings.SECRET_KEY]
+    assert lookups.look_up(twilio) == {"asked": 1, "found": 1, "missing": 0}
+
+
+def test_a_hash_is_kept_of_a_lost_message_alone_and_goes_with_its_address(
+    silent: TwilioServer,
+) -> None:
+    row = lose(silent, taken=True)
+    [mark] = row.attempt_set.values_list("mark", flat=True)
+    assert len(mark) == lookups.LENGTH
+    with transaction.atomic():
+        [answered] = notify(Parcel, to=PHONE, context={"number": 1})
+    jobs.serve("sms")
+    assert answered.attempt_set.get().mark == ""
+    erasure.erase_person(addresses=[PHONE])
+    assert row.attempt_set.get().mark == ""
+
+
+def test_a_provider_that_cannot_name_its_message_loses_no_outcome(
+    silent: TwilioServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Twilio, "identify", lambda self, message: message.words)
+    row = lose(silent, taken=False)
+    assert row.attempt_set.get().mark == ""
+    assert "twilio cannot name its message: AttributeError" in caplog.text
+
+
+def leave_behind(server: TwilioServer, *, taken: bool) -> Notification:
+    """A message whose worker died while sending it: nobody knows when, or what it said."""
+    row = lose(server, taken=taken)
     made = timezone.now() - timedelta(hours=3)
     Notification.objects.filter(pk=row.pk).update(created_at=made)
-    row.attempt_set.update(provider="", milliseconds=0)
-    silent.accepted[0] = replace(silent.accepted[0], created=made + timedelta(minutes=1))
-    assert look_up() == {"asked": 1, "found": 1, "missing": 0}
+    row.attempt_set.update(provider="", milliseconds=0, mark="")
+    server.accepted[:] = [
+        replace(each, created=made + timedelta(minutes=1)) for each in server.accepted
+    ]
+    return row
+
+
+def test_what_a_dead_worker_left_is_asked_for_since_it_was_made(silent: TwilioServer) -> None:
+    row = leave_behind(silent, taken=True)
+    assert look_up() == {"asked": 1, "found": 0, "missing": 0}, "it may be another message of ours"
     row.refresh_from_db()
-    assert row.state == State.DELIVERED
+    assert row.state == State.UNKNOWN
+
+
+def test_what_a_dead_worker_never_handed_over_goes_again(silent: TwilioServer) -> None:
+    row = leave_behind(silent, taken=False)
+    assert look_up() == {"asked": 1, "found": 0, "missing": 1}
+    row.refresh_from_db()
+    assert row.state == State.PENDING
 
 
 def test_twilio_is_asked_every_hour_if_there_is_something_to_ask(silent: TwilioServer) -> None:

@@ -37,6 +37,14 @@ class Attempt(models.Model):
     message_id = models.CharField(
         _("provider's message id"), max_length=200, blank=True, default=""
     )
+    mark = models.CharField(
+        _("hash of the message"),
+        max_length=32,
+        blank=True,
+        default="",
+        editable=False,
+        help_text=_("finds it at the provider, where its answer was lost"),
+    )
     theirs = models.BooleanField(
         _("provider's trouble"), default=False, db_default=False, editable=False
     )

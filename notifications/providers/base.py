@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from django.core.checks import CheckMessage
 
 from notifications.errors import NoCallbacks
-from notifications.message import Fate, Outcome, Report, Verdict
+from notifications.message import Fate, Found, Outcome, Report, Verdict
 
 M = TypeVar("M")
 
@@ -106,10 +106,15 @@ class Provider(Generic[M]):
         """Addresses that the provider would refuse: each with BOUNCED, COMPLAINED or OPTED_OUT."""
         return ()
 
-    def look_up(self, to: str, since: datetime, until: datetime) -> Sequence[Report] | None:
+    def look_up(self, to: str, since: datetime, until: datetime) -> Sequence[Found] | None:
         """The messages it took for the address `to` between the two, and what became of each; None
         if it cannot tell them all. Raises what its client raises."""
         return None
+
+    def identify(self, message: M) -> str:
+        """What `look_up` recognises `message` by: its sender and its words. Only a hash of it is
+        kept. Empty for a provider that cannot be asked."""
+        return ""
 
     def check(self) -> list[CheckMessage]:
         """System check messages about its options."""

@@ -22,7 +22,7 @@ import requests
 from django.core.checks import CheckMessage
 
 from notifications.errors import BadCallback, Forged, NotConfigured
-from notifications.message import Fate, Outcome, Report, Sms
+from notifications.message import Fate, Found, Outcome, Report, Sms
 from notifications.providers.base import Callback, Provider
 from notifications.providers.http_session import HttpSession, open_client, read_json
 from notifications.providers.options import check_options
@@ -70,6 +70,11 @@ class Twilio(Provider[Sms]):
         return str(self.options.get("ACCOUNT_SID") or "")
 
     @property
+    def sender(self) -> str:
+        """Whom messages come from: a number, a name, or the id of a messaging service."""
+        return str(self.options.get("FROM") or "")
+
+    @property
     def messages_url(self) -> str:
         """Where messages are made and listed."""
         return f"{self.api_url}/Accounts/{self.account}/Messages.json"
@@ -102,7 +107,7 @@ class Twilio(Provider[Sms]):
         )
         return [report]
 
-    def look_up(self, to: str, since: datetime, until: datetime) -> list[Report] | None:
+    def look_up(self, to: str, since: datetime, until: datetime) -> list[Found] | None:
         """What the account sent to the number `to` ("Read multiple Message resources": with the
         last sent first, `date_created` as RFC 2822 has it).
 
@@ -125,11 +130,20 @@ class Twilio(Provider[Sms]):
             return None  # it has had more messages since than one page holds
         return [self._read(each) for created, each in told if since <= created <= until]
 
-    def _read(self, told: Mapping[str, Any]) -> Report:
-        """What a Message resource says."""
+    def identify(self, message: Sms) -> str:
+        """Its sender and its text."""
+        return _name(self.sender, message.text)
+
+    def _read(self, told: Mapping[str, Any]) -> Found:
+        """What a Message resource says. A messaging service chooses a number to send from."""
         status, code = str(told["status"]), told.get("error_code")
         text = blot(str(told.get("error_message") or ""), [str(told["to"]), self.token])
-        return _report(str(told["sid"]), status, None if code is None else int(code), text)
+        senders = [str(told.get(each) or "") for each in ("from", "messaging_service_sid")]
+        return Found(
+            _report(str(told["sid"]), status, None if code is None else int(code), text),
+            names=tuple(_name(each, str(told.get("body") or "")) for each in senders if each),
+            ours=self.sender in senders,
+        )
 
     def _checked(self, callback: Callback) -> dict[str, str]:
         """The fields of a callback whose signature is right ("Webhooks security" there)."""
@@ -195,9 +209,8 @@ class TwilioSession(HttpSession[Sms]):
 
 def build_fields(message: Sms, provider: Twilio) -> dict[str, str]:
     """The request of a message ("Create a Message" in Twilio's documentation)."""
-    sender = str(provider.options.get("FROM") or "")
-    by = "MessagingServiceSid" if sender.startswith(SERVICE) else "From"
-    fields = {"To": message.to, by: sender, "Body": message.text}
+    by = "MessagingServiceSid" if provider.sender.startswith(SERVICE) else "From"
+    fields = {"To": message.to, by: provider.sender, "Body": message.text}
     if url := provider.callback_url(message):
         fields["StatusCallback"] = url
     return fields
@@ -215,6 +228,10 @@ def _report(sid: str, status: str, code: int | None, text: str) -> Report:
         text=text,
         outcome=outcome,
     )
+
+
+def _name(sender: str, text: str) -> str:
+    return f"{sender}\x1f{text}"
 
 
 def _read_date(told: Mapping[str, Any]) -> datetime:

@@ -76,6 +76,7 @@ class Accepted:
     callback: str  # StatusCallback
     created: datetime
     error: int | None  # why it is not delivered; None: it is
+    service: str = ""  # MessagingServiceSid
 
 
 class TwilioServer(ReportingServer[Answer, Accepted]):
@@ -179,6 +180,7 @@ class TwilioServer(ReportingServer[Answer, Accepted]):
             sid=f"SM{uuid.uuid4().hex}",
             to=fields.get("To", ""),
             sender=fields.get("From", ""),
+            service=fields.get("MessagingServiceSid", ""),
             body=fields.get("Body", ""),
             callback=fields.get("StatusCallback", ""),
             created=datetime.now(UTC),
@@ -240,7 +242,8 @@ def _describe(message: Accepted, status: str) -> dict[str, Any]:
         "status": status,
         "date_created": format_datetime(message.created),
         "to": message.to,
-        "from": message.sender,
+        "from": message.sender or None,
+        "messaging_service_sid": message.service or None,
         "body": message.body,
         "error_code": message.error,
         "error_message": None,
