@@ -21,8 +21,9 @@ from redis.connection import Connection
 
 from notifications import clock, conf, kinds, tasks
 from notifications.channels import whatsapp_registry
-from notifications.channels.whatsapp_template import listed
+from notifications.channels.whatsapp_template import WhatsAppTemplate, listed
 from notifications.models import Notification, RegisteredTemplate
+from notifications.providers.base import Provider
 from notifications.worker import Guarded
 
 LONGEST_LEASE = 30.0  # seconds; what a dead worker held goes out this much later
@@ -58,6 +59,8 @@ def check_templates(
     Only where the database may be asked: by `migrate` and `check --database default`.
     """
     if router.db_for_read(RegisteredTemplate) not in (databases or ()):
+        return []
+    if any(True for _wrong in _settings_errors()):  # which the other checks tell
         return []
     return list(_check_templates())
 
@@ -228,28 +231,60 @@ def _check_secrets() -> Iterator[CheckMessage]:
 
 
 def _check_templates() -> Iterator[CheckMessage]:
-    try:
-        registered = dict(RegisteredTemplate.objects.values_list("name", "status").order_by("name"))
-    except DatabaseError:  # not migrated yet
-        return
-    for kind in kinds.all_kinds().values():
-        declared = listed(kind.whatsapp) if registered else ()
-        for template in declared:
-            if template.name not in registered:
-                yield Error(
-                    f"The WhatsApp template {template.name} of {kind.name} is not registered.",
-                    hint="Submit it for approval, or mend its name.",
-                    id="notifications.E063",
-                )
-                continue
-            for language in template.languages or (template.language_for(""),):
-                if told := whatsapp_registry.difference(template, language):
-                    yield Error(
-                        f"The WhatsApp template {template.name} ({language}) of {kind.name} is "
-                        f"not as it was approved: {told}.",
-                        hint="Mend the kind, or the template and have it approved again.",
-                        id="notifications.E064",
-                    )
+    channel = conf.channels().get("whatsapp")
+    uses = [
+        (kind.name, template, language)
+        for kind in kinds.all_kinds().values()
+        for template in listed(kind.whatsapp)
+        for language in template.languages or (template.language_for(""),)
+    ]
+    for provider in channel.providers if channel and uses else ():
+        rows = RegisteredTemplate.objects.filter(provider=provider.name)
+        try:
+            statuses = {(row.name, row.language): row.status for row in rows}
+        except DatabaseError:  # not migrated yet
+            return
+        if statuses:
+            yield from _compare_templates(uses, provider.name, statuses)
+        elif type(provider).read_templates is not Provider.read_templates:
+            yield Caution(
+                f"The WhatsApp templates of {provider.name} were never copied: whether those of "
+                "the kinds are approved is not known.",
+                hint="Give the provider its BUSINESS_ID; then press Copy now at WhatsApp templates "
+                "in the admin, or wait for the night.",
+                id="notifications.W061",
+            )
+
+
+def _compare_templates(
+    uses: Sequence[tuple[str, WhatsAppTemplate, str]],
+    provider: str,
+    statuses: Mapping[tuple[str, str], str],
+) -> Iterator[CheckMessage]:
+    """What of the templates that kinds use, in each of their languages, `provider` would refuse."""
+    for kind, template, language in uses:
+        what = f"The WhatsApp template {template.name} ({language}) of {kind}"
+        status = statuses.get((template.name, language))
+        if status is None:
+            yield Error(
+                f"{what} is not registered at {provider}.",
+                hint="Submit it for approval in this language, or mend the kind: its name, or its "
+                "languages, of which the first is for everybody else.",
+                id="notifications.E063",
+            )
+        elif status != RegisteredTemplate.APPROVED:
+            yield Error(
+                f"{what} cannot be sent: {provider} has it as {status}.",
+                hint="WhatsApp Manager says why. Mend it and have it approved, or leave the "
+                "language out of the kind.",
+                id="notifications.E066",
+            )
+        elif told := whatsapp_registry.difference(template, language):
+            yield Error(
+                f"{what} is not as it was approved: {told}.",
+                hint="Mend the kind, or the template and have it approved again.",
+                id="notifications.E064",
+            )
 
 
 # -- the project --------------------------------------------------------------------------------

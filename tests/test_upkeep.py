@@ -192,37 +192,76 @@ def test_the_walk_over_old_rows_ends_where_the_young_ones_begin(count: int, aged
     assert [pk for pk, _made in left if pk <= bound] == older
 
 
-def test_the_check_names_what_differs_from_the_approved_template(whatsapp: WhatsAppServer) -> None:
-    class Greeting(Kind):
-        """One of the templates fits, one does not, one is not registered."""
+@pytest.fixture
+def greeting() -> Iterator[type[Kind]]:
+    """A kind whose first template fits, whose second does not."""
 
+    class Greeting(Kind):
         name = "test_upkeep_greeting"
         channels = ("whatsapp",)
         whatsapp = (
             WhatsAppTemplate("hello", languages=("en", "de"), body=("name",)),
             WhatsAppTemplate("hello", languages=("en",), body=("name", "number")),
-            WhatsAppTemplate("goodbye", languages=("en",)),
         )
 
-    def told(**options: Any) -> list[tuple[str, str]]:
-        whatsapp_registry.forget()
-        found = check_templates(None, **options)
-        return [(each.id or "", each.msg) for each in found if "test_upkeep" in each.msg]
+    yield Greeting
+    kinds._registry.pop(Greeting.name)
 
-    try:
-        assert told(databases=["default"]) == []  # nothing was copied yet
-        run(synchronise_provider, provider="whatsapp_cloud")
-        assert told() == []
-        assert told(databases=["default"]) == [
-            (
-                "notifications.E064",
-                "The WhatsApp template hello (en) of test_upkeep_greeting is not as it was "
-                "approved: body {{2}} (number) is not in the approved template.",
-            ),
-            (
-                "notifications.E063",
-                "The WhatsApp template goodbye of test_upkeep_greeting is not registered.",
-            ),
-        ]
-    finally:
-        kinds._registry.pop("test_upkeep_greeting")
+
+def told(*databases: str) -> list[tuple[str, str]]:
+    """What the check says of the kind above, or of everything."""
+    whatsapp_registry.forget()
+    shop = [name for name in kinds.all_kinds() if name != "test_upkeep_greeting"]
+    return [
+        (str(each.id).removeprefix("notifications."), each.msg)
+        for each in check_templates(None, databases=databases)
+        if not any(f" of {name} " in each.msg for name in shop)
+    ]
+
+
+def test_the_check_names_what_differs_from_the_approved_template(
+    whatsapp: WhatsAppServer, greeting: type[Kind]
+) -> None:
+    run(synchronise_provider, provider="whatsapp_cloud")
+    assert told() == []
+    assert told("default") == [
+        (
+            "E064",
+            "The WhatsApp template hello (en) of test_upkeep_greeting is not as it was "
+            "approved: body {{2}} (number) is not in the approved template.",
+        ),
+    ]
+
+
+def test_the_check_names_each_translation_that_cannot_be_sent(
+    whatsapp: WhatsAppServer, greeting: type[Kind]
+) -> None:
+    greeting.whatsapp = WhatsAppTemplate("hello", languages=("en", "de", "fr"), body=("name",))
+    whatsapp.templates[:] = [
+        HELLO,
+        Template("hello", language="de", body="Hallo {{1}}.", status="REJECTED"),
+    ]
+    run(synchronise_provider, provider="whatsapp_cloud")
+    assert told("default") == [
+        (
+            "E066",
+            "The WhatsApp template hello (de) of test_upkeep_greeting cannot be sent: "
+            "whatsapp_cloud has it as REJECTED.",
+        ),
+        (
+            "E063",
+            "The WhatsApp template hello (fr) of test_upkeep_greeting is not registered at "
+            "whatsapp_cloud.",
+        ),
+    ]
+
+
+def test_of_templates_that_were_never_copied_nothing_is_said_but_that(
+    whatsapp: WhatsAppServer, greeting: type[Kind]
+) -> None:
+    [(number, text)] = told("default")
+    assert (number, "never copied" in text) == ("W061", True)
+    with override_settings(NOTIFICATIONS={"CHANNELS": {"email": {}}}):
+        assert told("default") == [], "there is no WhatsApp"
+    with override_settings(NOTIFICATIONS={"CHANNELS": {"fax": {}}}):
+        assert told("default") == [], "another check says what is wrong"
