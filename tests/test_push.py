@@ -14,7 +14,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from notifications import conf, holds, jobs, subscribing
+from notifications import holds, jobs, subscribing
 from notifications.dispatch import notify
 from notifications.errors import InvalidAddress, UnknownChannel
 from notifications.kinds import Fallback, Kind
@@ -353,6 +353,7 @@ def test_what_is_no_subscription_gets_400(server: PushServer, ann: User, given: 
         ("https://127.0.0.1/", False),
         ("http://localhost/", False),
         ("ftp://fcm.googleapis.com/", False),
+        ("https://\u2603..push.services.mozilla.com/", False),
         ("", False),
     ],
 )
@@ -360,14 +361,22 @@ def test_only_the_browsers_services_may_be_posted_to(endpoint: str, allowed: boo
     assert WebPush("webpush", timeout=1.0, options={}).allows(endpoint) is allowed
 
 
-def test_what_is_not_allowed_any_more_is_not_posted_to(server: PushServer, ann: User) -> None:
-    subscribing.subscribe(ann, server.subscribe())
-    conf.channel("push").providers[0].options = {
-        **conf.channel("push").providers[0].options, "HOSTS": ["fcm.googleapis.com"]
-    }  # fmt: skip
-    [row] = send(ann)
-    assert server.requests == []
-    assert "not among HOSTS" in row.reason
+def test_what_is_not_allowed_any_more_is_forgotten_and_holds_up_nobody(
+    server: PushServer, ann: User
+) -> None:
+    for name in ("old-1", "old-2", "old-3", "old-4"):
+        with running(HOSTS=["127.0.0.1", "localhost"]) as former:
+            given = former.subscribe()
+            given["endpoint"] = given["endpoint"].replace("127.0.0.1", "localhost") + name
+            subscribing.subscribe(ann, given)
+    kept = subscribing.subscribe(ann, server.subscribe())
+    *old, row = sorted(send(ann), key=lambda row: row.to == kept.address)
+    assert {each.state for each in old} == {State.SUPPRESSED}
+    assert all("not among HOSTS" in each.reason for each in old)
+    assert row.state == State.SENT
+    assert len(server.requests) == 1
+    assert PushSubscription.objects.get() == kept
+    assert not Hold.objects.exists()
 
 
 def test_without_a_channel_nothing_can_be_subscribed(ann: User) -> None:

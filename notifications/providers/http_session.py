@@ -38,6 +38,10 @@ class HttpSession(Session[M]):
         self._wire = wire
         self._aborted = False
 
+    def refuse(self, message: M) -> Outcome | None:
+        """What becomes of a message that must not be sent at all; None for all others."""
+        return None
+
     def ask(self, message: M) -> requests.Response:
         """Send one request. Raises what the client raises."""
         raise NotImplementedError
@@ -70,6 +74,8 @@ class HttpSession(Session[M]):
             self.client.close()
 
     def _send(self, message: M, begin: Callable[[], None]) -> Outcome:
+        if (refusal := self.refuse(message)) is not None:
+            return refusal
         self._wire.reset(begin)
         try:
             answer = self.ask(message)

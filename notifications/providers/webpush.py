@@ -69,8 +69,9 @@ class WebPush(Provider[Push]):
         return tuple(self.options.get("HOSTS") or HOSTS)
 
     def allows(self, endpoint: str) -> bool:
-        """Whether a message may be posted to `endpoint`."""
+        """Whether a message may, and can, be posted to `endpoint`."""
         try:
+            requests.PreparedRequest().prepare_url(endpoint, None)
             address = urlsplit(endpoint)
             host = address.hostname or ""
             port = address.port
@@ -117,10 +118,16 @@ class WebPushSession(HttpSession[Push]):
         self._vapid = Vapid02.from_raw(str(provider.options.get("PRIVATE_KEY") or "").encode())
         self._signed: dict[str, tuple[float, dict[str, str]]] = {}  # by the service's origin
 
+    def refuse(self, message: Push) -> Outcome | None:
+        """A message for a service that is not among HOSTS, or is not any more: its subscription
+        is of no use, and none of the others is touched by that."""
+        if self._provider.allows(message.endpoint):
+            return None
+        text = "this push service is not among HOSTS"
+        return Outcome(Verdict.PERMANENT, code="host", text=text, suppress=True)
+
     def ask(self, message: Push) -> requests.Response:
         """Post the encrypted message (RFC 8030, 5)."""
-        if not self._provider.allows(message.endpoint):
-            raise requests.exceptions.InvalidURL("this push service is not among HOSTS")
         subscription = {
             "endpoint": message.endpoint,
             "keys": {"p256dh": message.p256dh, "auth": message.auth},
