@@ -97,6 +97,38 @@ def test_what_a_provider_may_have_goes_again_or_waits_as_its_kind_says(
     assert not Hold.objects.exists()
 
 
+# -- our own mistakes -----------------------------------------------------------------------------
+
+KEY = "Canary key\n"  # pasted with its line break
+
+
+@pytest.mark.parametrize("service", ["sendgrid", "whatsapp"])
+def test_a_key_that_cannot_be_sent_holds_the_provider_and_is_no_outage(service: str) -> None:
+    channel, server = "email", SendGridServer(api_key=KEY)
+    if service == "whatsapp":
+        channel, server = "whatsapp", whatsapp_server(token=KEY)
+    with server, carried_by(server):
+        rows = ask(channel, 2)
+        serve(channel)
+    assert server.requests == []
+    assert {code for row in rows for _verdict, code in outcomes(row)} == {"setup"}
+    assert set(Notification.objects.values_list("state", "attempts")) == {("pending", 0)}
+    assert Hold.objects.get().cause == Hold.Cause.PROVIDER
+    assert "InvalidHeader" in Alert.objects.get().text
+    kept = [*Attempt.objects.values(), *Hold.objects.values(), *Alert.objects.values()]
+    assert "Canary" not in str([*kept, *Notification.objects.values()])
+
+
+def test_the_next_provider_takes_what_the_settings_of_the_first_cannot_send(
+    smtp: SmtpServer,
+) -> None:
+    with SendGridServer(api_key=KEY) as sendgrid, carried_by(sendgrid, smtp):
+        [row] = ask()
+        serve()
+    row.refresh_from_db()
+    assert (row.state, row.attempts) == (State.SENT, 1)
+
+
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO", "MAIL", "RCPT"])
 @pytest.mark.parametrize("then", ["hang", "drip", "close", "reset"])
 def test_what_breaks_before_the_content_goes_to_the_next_provider_once(

@@ -115,6 +115,16 @@ def _pool_class(pool: type[HTTPConnectionPool], kind: type[HTTPConnection], wire
 
 # -- what errors mean -----------------------------------------------------------------------
 
+# What requests would not even begin to send: a line break in a key, a URL without a scheme. Like
+# all its errors they are OSErrors, and yet no trouble of the network's.
+_MALFORMED = (
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.URLRequired,
+)
+
 
 def judge_network(
     error: Exception,
@@ -129,6 +139,11 @@ def judge_network(
     be kept; `cause` is the error to describe, when `error` itself quotes too much.
     """
     name = type(error).__qualname__
+    faults = [each for each in _unwrap(error) if isinstance(each, _MALFORMED)]
+    if faults and not begun:
+        # Its own words quote what it dislikes, which may be the key.
+        text = f"the settings make a request that cannot be sent: {type(faults[-1]).__qualname__}"
+        return Outcome(Verdict.HOLD, code="setup", text=text, theirs=True, error=name)
     text = clean(describe(cause or error))
     code = name_network_error(error)
     if code in ("refused", "dns") or (code and not begun):
@@ -141,11 +156,7 @@ def judge_network(
 
 def name_network_error(error: BaseException) -> str:
     """One word for a network error, from whichever error it was wrapped in; empty for others."""
-    chain: list[BaseException] = []
-    following: BaseException | None = error
-    while following is not None and following not in chain:
-        chain.append(following)
-        following = following.__cause__ or following.__context__
+    chain = _unwrap(error)
     for kind in (ConnectionRefusedError, socket.gaierror, ssl.SSLError):
         for each in chain:
             if isinstance(each, kind):
@@ -153,3 +164,13 @@ def name_network_error(error: BaseException) -> str:
     if any(isinstance(each, requests.Timeout | TimeoutError) for each in chain):
         return "timeout"
     return "disconnected" if any(isinstance(each, OSError) for each in chain) else ""
+
+
+def _unwrap(error: BaseException) -> list[BaseException]:
+    """The error, and those it was raised for."""
+    chain: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in chain:
+        chain.append(following)
+        following = following.__cause__ or following.__context__
+    return chain
