@@ -14,7 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import router, transaction
 
 from notifications import conf, contents
-from notifications.channels.push import MOST
+from notifications.channels.push import MOST, bare, public_key
 from notifications.errors import InvalidAddress, UnknownChannel
 from notifications.models import PushSubscription
 from notifications.providers.webpush import WebPush
@@ -36,10 +36,14 @@ def subscribe(user: AbstractBaseUser, given: Any) -> PushSubscription:
     """Keep what a browser told (`PushSubscription.toJSON()`) as `user`'s.
 
     A browser belongs to whoever subscribed it last; of one user the newest MOST are kept. Raises
-    InvalidAddress for what is no subscription, or one with a service that is not allowed, and
+    InvalidAddress for what is no subscription, one with a service that is not allowed, or one that
+    says it was made with another key (`applicationServerKey`): its page is older than ours. Raises
     UnknownChannel where nothing is pushed.
     """
     endpoint, p256dh, auth = _read(given)
+    key = public_key()
+    if bare(given.get("applicationServerKey", key)) != key:
+        raise InvalidAddress("The key of this site has changed: load the page anew.")
     if not service().allows(endpoint):
         raise InvalidAddress("This push service is not one that messages may be posted to.")
     sealed = contents.seal({"endpoint": endpoint, "p256dh": p256dh, "auth": auth})
@@ -52,6 +56,7 @@ def subscribe(user: AbstractBaseUser, given: Any) -> PushSubscription:
             defaults={
                 "user_id": user.pk,
                 "host": urlsplit(endpoint).hostname or "",
+                "key": key,
                 "sealed": sealed,
             },
         )

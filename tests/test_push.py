@@ -38,6 +38,7 @@ from tests.mail_templates import use_templates
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PUBLIC, PRIVATE = make_keys()
+FORMER_PUBLIC, FORMER_PRIVATE = make_keys()
 
 
 class Parcel(Kind):
@@ -230,6 +231,53 @@ def test_wrong_keys_hold_the_channel(ann: User) -> None:
         assert Hold.objects.get(lifted_at=None).name == "webpush"
         assert server.refusals
         assert other not in str(list(Attempt.objects.values()))
+
+
+@contextmanager
+def with_former_keys() -> Iterator[None]:
+    """As it was before the keys were changed."""
+    with running(PUBLIC_KEY=FORMER_PUBLIC, PRIVATE_KEY=FORMER_PRIVATE):
+        yield
+
+
+def test_a_browser_of_former_keys_is_passed_over_and_holds_up_nobody(
+    server: PushServer, ann: User
+) -> None:
+    with with_former_keys():
+        former = subscribing.subscribe(ann, server.subscribe(FORMER_PUBLIC))
+    with pytest.raises(InvalidAddress):
+        send(ann)
+    present = subscribing.subscribe(ann, server.subscribe())
+    [row] = send(ann)
+    assert (row.to, row.state) == (present.address, State.SENT)
+    with with_former_keys():
+        [row] = send(ann)
+    assert (row.to, row.state) == (former.address, State.SENT), "the keys were put back"
+    assert server.refusals == []
+    assert not Hold.objects.exists()
+
+
+def test_what_waits_for_a_browser_while_the_keys_change_goes_nowhere(
+    server: PushServer, ann: User
+) -> None:
+    with with_former_keys(), transaction.atomic():
+        subscribing.subscribe(ann, server.subscribe(FORMER_PUBLIC))
+        [row] = notify(Parcel, to=ann, context={"number": 7})
+    jobs.deliver_push()
+    row.refresh_from_db()
+    assert row.state == State.SUPPRESSED
+    assert "another key" in row.reason
+    assert server.requests == []
+    assert PushSubscription.objects.exists()
+
+
+def test_a_page_older_than_the_keys_subscribes_nobody(server: PushServer, ann: User) -> None:
+    client, given = browser(ann), server.subscribe()
+    answer = post(client, "subscribe", {**given, "applicationServerKey": FORMER_PUBLIC})
+    assert answer.status_code == 400
+    assert "load the page anew" in answer.json()["detail"]
+    padded = {**given, "applicationServerKey": f"{PUBLIC}="}
+    assert post(client, "subscribe", padded).status_code == 201
 
 
 def test_what_is_kept_tells_neither_endpoint_nor_keys(server: PushServer, ann: User) -> None:

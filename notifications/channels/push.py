@@ -40,10 +40,13 @@ class PushChannel(Channel):
         return next(iter(self.addresses_of(user)), "")
 
     def addresses_of(self, user: AbstractBaseUser) -> list[str]:
-        """Every browser of the user."""
+        """Every browser of the user, as far as it was subscribed with the present key."""
         if user.pk is None:
             return []
-        found = PushSubscription.objects.filter(user_id=user.pk).only("pk", "host")
+        # Services refuse what another key than the subscription's has signed. A key that is back
+        # finds its browsers again: they are passed over, and not deleted.
+        found = PushSubscription.objects.filter(user_id=user.pk, key=public_key())
+        found = found.only("pk", "host")
         return [each.address for each in found.order_by("-pk")[:MOST]]
 
     def clean(self, address: str) -> str:
@@ -84,6 +87,18 @@ class PushChannel(Channel):
         templates.preload([kind.name for kind in kinds], names=[self.name, "in_app"])
 
 
+def public_key() -> str:
+    """What browsers subscribe with (VAPID); empty where nothing is pushed."""
+    channel = conf.channels().get("push")
+    given = [each.options.get("PUBLIC_KEY") for each in channel.providers] if channel else []
+    return bare(next(filter(None, given), ""))
+
+
+def bare(key: object) -> str:
+    """A key without what base64 may end with: the same one however it is written."""
+    return str(key).rstrip("=")
+
+
 def _keys(row: Notification) -> dict[str, str]:
     """Endpoint and keys; those of a sample for a row that is only looked at."""
     if row.pk == 0:
@@ -92,4 +107,6 @@ def _keys(row: Notification) -> dict[str, str]:
     subscription = PushSubscription.objects.filter(pk=int(found[1])).first() if found else None
     if subscription is None:
         raise AddressGone("The browser is not subscribed any more.")
+    if subscription.key != public_key():
+        raise AddressGone("The browser was subscribed with another key of the site.")
     return contents.unseal(subscription.sealed)

@@ -272,6 +272,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('digest', models.CharField(editable=False, max_length=64, unique=True, verbose_name='hash of the endpoint')),
                 ('host', models.CharField(max_length=253, verbose_name='push service')),
+                ('key', models.CharField(help_text="the site's public key that it was made with", max_length=100, verbose_name='key')),
                 ('sealed', models.BinaryField(verbose_name='endpoint and keys, encrypted')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='since')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='user')),

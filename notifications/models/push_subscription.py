@@ -23,6 +23,9 @@ class PushSubscription(models.Model):
     )
     digest = models.CharField(_("hash of the endpoint"), max_length=64, unique=True, editable=False)
     host = models.CharField(_("push service"), max_length=253)
+    key = models.CharField(
+        _("key"), max_length=100, help_text=_("the site's public key that it was made with")
+    )
     sealed = models.BinaryField(_("endpoint and keys, encrypted"), editable=False)
     created_at = models.DateTimeField(_("since"), db_default=Now())
 

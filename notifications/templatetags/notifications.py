@@ -27,6 +27,7 @@ from django.template import Context
 from django.urls import reverse
 
 from notifications import bell, conf, inbox
+from notifications.channels.push import public_key
 
 register = template.Library()
 
@@ -63,8 +64,7 @@ def notifications_push(context: Context) -> dict[str, Any]:
     The urls of `notifications.browsers` must be mounted.
     """
     user = getattr(context.get("request"), "user", None)
-    channel = conf.channels().get("push")
-    keys = [each.options.get("PUBLIC_KEY") for each in channel.providers] if channel else []
-    if user is None or not user.is_authenticated or not any(keys):
+    key = public_key()
+    if user is None or not user.is_authenticated or not key:
         return {"shown": False}
-    return {"shown": True, "key": keys[0], "csrf_token": context.get("csrf_token")}
+    return {"shown": True, "key": key, "csrf_token": context.get("csrf_token")}

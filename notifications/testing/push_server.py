@@ -47,6 +47,7 @@ class Received:
 class _Browser:
     key: ec.EllipticCurvePrivateKey
     auth: bytes
+    public_key: str  # the site's, with which it has subscribed
 
 
 class PushServer(ReportingServer[Answer, Received]):
@@ -60,17 +61,19 @@ class PushServer(ReportingServer[Answer, Received]):
         public_key: str,
         on_message: Callable[[Received], object] | None = None,
     ) -> None:
-        """`public_key` is the VAPID key that browsers subscribe with; messages signed by another
-        one get 403."""
+        """`public_key` is the VAPID key that browsers subscribe with, unless `subscribe` is given
+        another one; messages that are signed by a key which is not the browser's get 403."""
         super().__init__(port=port, answers=answers, on_message=on_message)
         self.public_key = public_key
         self.refusals: list[str] = []
         self._browsers: dict[str, _Browser] = {}
 
-    def subscribe(self) -> dict[str, Any]:
+    def subscribe(self, public_key: str = "") -> dict[str, Any]:
         """A browser; what it tells the site."""
         name = uuid.uuid4().hex
-        browser = _Browser(ec.generate_private_key(ec.SECP256R1()), os.urandom(16))
+        browser = _Browser(
+            ec.generate_private_key(ec.SECP256R1()), os.urandom(16), public_key or self.public_key
+        )
         self._browsers[name] = browser
         point = browser.key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         return {
@@ -89,7 +92,7 @@ class PushServer(ReportingServer[Answer, Received]):
         browser = self._browsers.get(name)
         if browser is None:
             return Reply(410, {"reason": "ExpiredSubscription"})
-        refusal = self._find_refusal(request)
+        refusal = self._find_refusal(request, browser)
         if refusal is not None:
             self.refusals.append(refusal[1])
             return Reply(refusal[0], {"reason": refusal[1]})
@@ -112,7 +115,7 @@ class PushServer(ReportingServer[Answer, Received]):
         body = {"reason": answer.message} if answer.message else None
         return Reply(answer.status, body, answer.headers)
 
-    def _find_refusal(self, request: Request) -> tuple[int, str] | None:
+    def _find_refusal(self, request: Request, browser: _Browser) -> tuple[int, str] | None:
         headers = request.headers
         if headers.get("Content-Encoding") != "aes128gcm":
             return 400, "Content-Encoding"
@@ -120,15 +123,15 @@ class PushServer(ReportingServer[Answer, Received]):
             return 400, "TTL"
         if len(request.raw) > LARGEST:
             return 413, "PayloadTooLarge"
-        return self._find_forgery(headers.get("Authorization", ""))
+        return self._find_forgery(headers.get("Authorization", ""), browser)
 
-    def _find_forgery(self, given: str) -> tuple[int, str] | None:
+    def _find_forgery(self, given: str, browser: _Browser) -> tuple[int, str] | None:
         """RFC 8292, 2 and 3."""
         if not given.startswith("vapid ") or not Vapid02.verify(given):
             return 401, "Unauthorized"
         parts = dict(each.split("=", 1) for each in given.removeprefix("vapid ").split(","))
         claims = json.loads(_bytes(parts["t"].split(".")[1]))
-        if parts["k"] != self.public_key:
+        if parts["k"] != browser.public_key:
             return 403, "VapidPkHashMismatch"
         if claims.get("aud") != self.origin or not str(claims.get("sub")).startswith("mailto:"):
             return 403, "BadJwtToken"

@@ -16,7 +16,7 @@ from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from notifications import conf, jobs
+from notifications import conf, contents, jobs, subscribing
 from notifications.dispatch import notify
 from notifications.management.commands.notifications_vapid import make_keys
 from notifications.models import PushSubscription
@@ -34,15 +34,18 @@ PUBLIC, PRIVATE = make_keys()
 STAND_IN = """
 const given = %s;
 let current = null;
-const subscription = {
+const make = (given, key) => ({
   endpoint: given.endpoint,
+  options: { applicationServerKey: key.buffer },
   toJSON: () => given,
   unsubscribe: async () => { current = null; return true; },
-};
+});
+window.subscribedBefore = (given) => { current = make(given, new Uint8Array(65)); };
 PushManager.prototype.getSubscription = async () => current;
 PushManager.prototype.subscribe = async (options) => {
   window.askedWith = options.applicationServerKey.length;
-  return (current = subscription);
+  if (current) throw new DOMException("with another key", "InvalidStateError");
+  return (current = make(given, options.applicationServerKey));
 };
 """
 
@@ -124,6 +127,19 @@ def test_a_customer_turns_it_on_sees_a_message_and_turns_it_off(
     page.get_by_role("button", name="Notify me here no more").click()
     expect(switch).to_be_visible()
     assert not PushSubscription.objects.exists()
+
+
+def test_a_browser_of_former_keys_is_subscribed_anew(
+    page: Page, ada: User, server: PushServer
+) -> None:
+    former = server.subscribe()
+    subscribing.subscribe(ada, former)
+    page.add_init_script(f"subscribedBefore({json.dumps(former)})")
+    page.goto(reverse("account"))
+    expect(page.get_by_role("button", name="Notify me here no more")).to_be_visible()
+    assert page.evaluate("window.askedWith") == 65
+    present = contents.unseal(PushSubscription.objects.get().sealed)
+    assert present["endpoint"] != former["endpoint"]
 
 
 def push(page: Page, content: dict[str, object]) -> object:

@@ -35,7 +35,8 @@
         userVisibleOnly: true,
         applicationServerKey: bytes(key),
       });
-      const answer = await post(form, subscribe, subscription.toJSON());
+      const given = { ...subscription.toJSON(), applicationServerKey: key };
+      const answer = await post(form, subscribe, given);
       if (!answer.ok) {
         await subscription.unsubscribe();
         throw new Error((await answer.json()).detail);
@@ -45,6 +46,17 @@
     const turnOff = async (subscription) => {
       await post(form, unsubscribe, { endpoint: subscription.endpoint });
       await subscription.unsubscribe();
+    };
+
+    // Services refuse what another key than the subscription's has signed.
+    const isStale = (subscription) => {
+      const used = subscription?.options?.applicationServerKey;
+      return Boolean(used) && String(new Uint8Array(used)) !== String(bytes(key));
+    };
+
+    const renew = async (subscription) => {
+      await turnOff(subscription);
+      await turnOn();
     };
 
     form.addEventListener("submit", async (event) => {
@@ -60,6 +72,8 @@
       button.disabled = false;
       show(await registration.pushManager.getSubscription());
     });
+    const present = await registration.pushManager.getSubscription();
+    if (isStale(present)) await renew(present).catch(() => {}); // the switch then shows it as off
     show(await registration.pushManager.getSubscription());
     form.hidden = false;
   };
