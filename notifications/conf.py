@@ -128,8 +128,9 @@ DEFAULTS: dict[str, Any] = {
         "CLOCK": "30s",
     },
     "REPORT": 30.0,  # seconds between a worker's log lines on its queues, while busy; 0: none
-    # The REST API: how many requests a person may make, and how many test messages; whom these may
-    # go to beside the person who sends them, as address patterns ("*@example.com").
+    # The REST API: how many requests a person may make, and how many test messages, those from the
+    # admin included; whom these may go to beside the person who sends them, as address patterns
+    # ("*@example.com").
     "REST": {"RATE": "600/m", "TEST_RATE": "10/m", "TEST_RECIPIENTS": []},
     # What GET metrics/ asks for as a bearer token; empty: nobody may.
     "METRICS_TOKEN": "",

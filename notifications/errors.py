@@ -45,6 +45,18 @@ class WrongState(NotificationsError, ValueError):
     """Raised when a person asks for a move that the row's present state does not allow."""
 
 
+class NotAllowed(NotificationsError):
+    """Raised when a person asks for what they may not do, whatever their permissions."""
+
+
+class TooMany(NotificationsError):
+    """Raised when a person has sent as many tests as they may for now; `wait` is in seconds."""
+
+    def __init__(self, wait: float) -> None:
+        self.wait = max(1.0, wait)
+        super().__init__(f"Enough tests for now: the next may go out in {round(self.wait)} s.")
+
+
 class TaskTimeout(NotificationsError, TimeoutError):
     """Raised inside a task that runs longer than its timeout."""
 

@@ -33,6 +33,7 @@ from notifications import (
     signals,
     suppressions,
     synchronising,
+    testers,
 )
 from notifications.audit import (
     ADDITION,
@@ -190,19 +191,40 @@ def resend(row: Notification, *, key: str = "", by: Person = None) -> Notificati
     return again
 
 
+def send_own_test(
+    channel: str,
+    *,
+    by: AbstractBaseUser,
+    to: str = "",
+    kind: type[Kind] | None = None,
+    language: str = "",
+) -> Notification:
+    """Send a test that `by` asked for on a screen or over REST, to themselves or to an address that
+    is listed for it, and not more than so many in a time (`testers`).
+
+    Raises NotAllowed, TooMany and what `notify` raises.
+    """
+    with transaction.atomic(using=router.db_for_write(Notification)):
+        whom = testers.recipient(channel, to, by=by)
+        testers.count(by)
+        return send_test(channel, to=whom, kind=kind, language=language, by=by)
+
+
 def send_test(
     channel: str,
     *,
     to: To,
     kind: type[Kind] | None = None,
     language: str = "",
-    priority: Priority = Priority.CRITICAL,
+    priority: Priority = Priority.HIGH,
     retries: int = 0,
     by: Person = None,
 ) -> Notification:
-    """Send `kind` with its sample data, or the app's own test message, to one recipient.
+    """Send `kind` with its sample data, or the app's own test message, to anybody: for people with
+    a shell.
 
-    Raises what `notify` raises.
+    It goes ahead of the backlog, but not as critical: that would reach who has opted out, and tell
+    the administrators if it fails. Raises what `notify` raises.
     """
     with transaction.atomic(using=router.db_for_write(Notification)):
         [row] = notify(

@@ -21,8 +21,8 @@ FLOW = {
     "hostjobs", "inbox", "judgement", "lookups", "metrics", "notifications", "operations", "outbox",
     "overview", "previews", "queues", "rates", "receipts", "recipients", "reporting",
     "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
-    "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "tokens",
-    "topics", "workers",
+    "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "testers",
+    "tokens", "topics", "workers",
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
+from django.test import override_settings
 
 from notifications import holds, jobs, operations
 from notifications.dispatch import notify
-from notifications.errors import WrongState
-from notifications.models import DeadLetter, Hold, Notification, Stamp, State, Task
-from tests.scripted import ACCEPTED, REFUSED, Note, Script, scripted
+from notifications.errors import TooMany, WrongState
+from notifications.models import DeadLetter, Hold, Notification, SentTest, Stamp, State, Task
+from notifications.muting import muted
+from tests.scripted import ACCEPTED, REFUSED, SETTINGS, Note, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -209,3 +212,44 @@ def test_a_queue_goes_on_while_one_of_its_providers_is_held() -> None:
         assert holds.current().stops("note") is None
         holds.hold("provider", "second", reason="bad key")
         assert "all providers" in str(holds.current().stops("note"))
+
+
+# -- tests to oneself -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bob() -> Any:
+    with muted():
+        return get_user_model().objects.create_user("bob", "bob@example.com")
+
+
+def try_to_test(by: Any) -> bool:
+    """Whether one more test went out."""
+    try:
+        operations.send_own_test("note", by=by)
+    except TooMany:
+        return False
+    finally:
+        connections.close_all()
+    return True
+
+
+def test_tests_at_the_same_time_are_counted_one_after_the_other(bob: Any) -> None:
+    twice = {**SETTINGS, "REST": {"TEST_RATE": "2/h"}}
+    with override_settings(NOTIFICATIONS=twice), ThreadPoolExecutor(6) as pool:
+        sent = list(pool.map(try_to_test, [bob] * 6))
+    assert sent.count(True) == Notification.objects.count() == 2
+
+
+def test_tests_count_for_as_long_as_the_rate_says_and_for_each_person(bob: Any, ann: Any) -> None:
+    with muted():
+        ann.email = "ann@example.com"
+        ann.save()
+    with override_settings(NOTIFICATIONS={**SETTINGS, "REST": {"TEST_RATE": "2/m"}}):
+        assert [try_to_test(bob) for _ in range(3)] == [True, True, False]
+        assert try_to_test(ann)
+        SentTest.objects.filter(by=bob).update(sent_at=Now() - timedelta(seconds=61))
+        assert try_to_test(bob)
+    assert SentTest.objects.filter(by=bob).count() == 1
+    with override_settings(NOTIFICATIONS={**SETTINGS, "REST": {"TEST_RATE": ""}}):
+        assert all(try_to_test(bob) for _ in range(12))

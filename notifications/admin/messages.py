@@ -8,18 +8,18 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 from notifications import conf, operations
 from notifications.admin import pictures
 from notifications.admin.screen import ScreenAdmin
 from notifications.admin.work import read_kind
-from notifications.errors import NotificationsError
+from notifications.errors import NotificationsError, TooMany
 from notifications.kinds import Kind, all_kinds
 from notifications.message import Email
 from notifications.models import Priority
@@ -107,10 +107,15 @@ class MessageAdmin(ScreenAdmin):
         found, language = _find(kind, channel), _language(request)
         back = f"{self.page('one', kind, channel)}?language={language}"
         try:
-            with transaction.atomic():
-                row = operations.send_test(
-                    channel, to=request.user, kind=found, language=language, by=request.user
-                )
+            row = operations.send_own_test(channel, by=request.user, kind=found, language=language)
+        except TooMany as error:
+            text = ngettext(
+                "Enough tests for now: the next may go out in %(count)d second.",
+                "Enough tests for now: the next may go out in %(count)d seconds.",
+                round(error.wait),
+            )
+            messages.error(request, text % {"count": round(error.wait)})
+            return HttpResponseRedirect(back)
         except NotificationsError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(back)

@@ -101,6 +101,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='SentTest',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('sent_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='sent at')),
+                ('by', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='by')),
+            ],
+            options={
+                'verbose_name': 'sent test',
+                'verbose_name_plural': 'sent tests',
+                'default_permissions': (),
+                'indexes': [models.Index(fields=['by', 'sent_at'], name='ntf_sent_test')],
+            },
+        ),
+        migrations.CreateModel(
             name='Hold',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),

@@ -11,6 +11,7 @@ from notifications.models.push_subscription import PushSubscription
 from notifications.models.receipt import Receipt
 from notifications.models.registered_template import RegisteredTemplate
 from notifications.models.schedule import Schedule
+from notifications.models.sent_test import SentTest
 from notifications.models.stamp import Stamp
 from notifications.models.statistics import Heartbeat, Tally, Watermark
 from notifications.models.suppression import Suppression
@@ -30,6 +31,7 @@ __all__ = [
     "Receipt",
     "RegisteredTemplate",
     "Schedule",
+    "SentTest",
     "Stamp",
     "State",
     "Suppression",

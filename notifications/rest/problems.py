@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from notifications.errors import NotificationsError, WrongState
+from notifications.errors import NotAllowed, NotificationsError, TooMany, WrongState
 
 MEDIA = "application/problem+json"
 AGAIN = 5  # seconds after which what is away may be back
@@ -68,6 +68,10 @@ def _problem(error: Exception) -> exceptions.APIException | None:
         return exceptions.PermissionDenied()
     if isinstance(error, WrongState):
         return Conflict(str(error))
+    if isinstance(error, NotAllowed):
+        return exceptions.PermissionDenied(str(error))
+    if isinstance(error, TooMany):
+        return exceptions.Throttled(error.wait)
     if isinstance(error, NotificationsError):
         return exceptions.ValidationError({"detail": [str(error)]})
     if isinstance(error, RedisError):

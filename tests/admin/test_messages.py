@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
 from django.test import override_settings
 
-from notifications.models import Notification
+from notifications.models import Notification, Priority
 from tests.admin.screens import boss, list_of, page_of, staff, text_of, url
+from tests.rest.callers import Caller
 from tests.scripted import SETTINGS, Note
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -97,6 +100,39 @@ def test_a_test_goes_to_who_asks_for_it_and_to_nobody_else() -> None:
     assert (row.to, row.language, row.kind) == ("staff@example.com", "de", CONFIRMATION)
     assert answer.redirect_chain[-1][0] == page_of(row)
     assert "A test is on its way to you." in answer.content.decode()
+
+
+def test_a_test_neither_reaches_who_has_opted_out_nor_alarms_anybody() -> None:
+    staff("send_test").post(url("message", "test", CONFIRMATION, "email"))
+    assert Notification.objects.get().priority == Priority.HIGH
+
+
+def test_too_many_tests_are_refused_whoever_is_asked_for_them() -> None:
+    client = staff("view_notification", "send_test")
+    api, address = Caller(client), url("message", "test", "test_note", "note")
+    with override_settings(NOTIFICATIONS={**SETTINGS, "REST": {"TEST_RATE": "3/h"}}):
+        client.post(address)
+        api("post", "test-message/", {"channel": "note"}, status=202)
+        client.post(address)
+        answer = client.post(address, follow=True)
+        api("post", "test-message/", {"channel": "note"}, status=429)
+        assert 3500 < int(api.answer.headers["Retry-After"]) <= 3600
+    told = re.search(r"Enough tests for now: the next may go out in (\d+) seconds", text(answer))
+    assert told is not None
+    assert 3500 < int(told[1]) <= 3600
+    assert Notification.objects.count() == 3
+
+
+def test_a_test_that_was_not_sent_does_not_count() -> None:
+    client = boss()  # without an address
+    with override_settings(NOTIFICATIONS={**SETTINGS, "REST": {"TEST_RATE": "1/h"}}):
+        for _twice in range(2):
+            answer = client.post(url("message", "test", "test_note", "note"), follow=True)
+            assert "has no address" in text(answer)
+
+
+def text(answer: Any) -> str:
+    return html.unescape(answer.content.decode())
 
 
 def test_who_may_test_but_not_look_is_led_back() -> None:
