@@ -76,12 +76,12 @@ def read_rate(name: str, default: str) -> str:
 
 def read_address(name: str, default: str) -> str:
     """A bare email address."""
-    value = read_text(name, default)
-    try:
-        EmailValidator(allowlist=["localhost"])(value)
-    except ValidationError:
-        raise _bad(name, f"is {value!r}; write an address such as shop@example.com") from None
-    return value
+    return _address(name, read_text(name, default))
+
+
+def read_addresses(name: str) -> list[str]:
+    """Bare email addresses between commas."""
+    return [_address(name, each) for each in read_words(name, [])]
 
 
 def read_origin(name: str, default: str) -> str:
@@ -172,6 +172,14 @@ def _keep_key(path: Path) -> str:
     if not key:
         raise _bad("SECRET_KEY", f"is not set, and {path} is empty; remove that file")
     return key
+
+
+def _address(name: str, value: str) -> str:
+    try:
+        EmailValidator(allowlist=["localhost"])(value)
+    except ValidationError:
+        raise _bad(name, f"is {value!r}; write an address such as shop@example.com") from None
+    return value
 
 
 def _raw(name: str) -> str:

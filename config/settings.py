@@ -7,6 +7,7 @@ localhost:25.
 import warnings
 from email.headerregistry import Address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
@@ -14,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from config.environment import (
     env,
     read_address,
+    read_addresses,
     read_database,
     read_flag,
     read_number,
@@ -260,6 +262,13 @@ if VAPID_PUBLIC_KEY:
         },
     }
 
+# Whom the app tells that something is broken, and where else than by mail.
+ADMINS = [(address, address) for address in read_addresses("ADMIN_EMAILS")]
+ALERT_WEBHOOK = read_text("ALERT_WEBHOOK")
+# Out of the box this is a shop on one's own machine, for which nobody is on call.
+_AT_HOME = urlsplit(FRONTEND_URL).hostname in ("localhost", "127.0.0.1", "::1")
+SILENCED_SYSTEM_CHECKS = ["notifications.W009"] if _AT_HOME else []
+
 NOTIFICATIONS = {
     "ENVIRONMENT": ENVIRONMENT,
     # Outside production: one address gets everything, or these addresses alone are written to.
@@ -276,6 +285,7 @@ NOTIFICATIONS = {
         "RETRIES": read_number("JOB_MAX_RETRIES", 3, most=20),
         "BASE": read_number("JOB_RETRY_DELAY", 2000) / 1000,
     },
+    "ALERTS": {"WEBHOOK": ALERT_WEBHOOK},
     "FRONTEND_URL": FRONTEND_URL,
     "METRICS_TOKEN": read_text("METRICS_TOKEN"),
 }

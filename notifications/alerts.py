@@ -31,6 +31,7 @@ from notifications import conf, dispatch, holds, signals
 from notifications.kinds import Kind
 from notifications.models import Alert, Priority, State
 from notifications.providers.http_opener import make_opener
+from notifications.providers.mail_servers import server_of
 from notifications.redaction import describe
 
 logger = logging.getLogger("notifications.alerts")
@@ -39,6 +40,7 @@ DEADLINE = 15.0  # seconds all roads may take in all
 PATIENCE = 5.0  # seconds a server may be silent
 AGAIN = 60.0  # seconds until the roads that failed are tried again, by whichever clock
 TRIES = 3
+QUEUED = "notifications.backends.QueuedEmailBackend"
 CRITICAL = Priority.CRITICAL.name.lower()
 
 Road = Callable[[], object]
@@ -186,11 +188,23 @@ def _settle(told: Alert, by: list[str]) -> None:
     Alert.objects.filter(pk=told.pk).update(**changes)
 
 
+def untold() -> list[str]:
+    """The channels of whose trouble the administrators would read in the log alone."""
+    known = conf.channels()
+    return [
+        name
+        for name, channel in known.items()
+        if channel.providers
+        and not _roads(Alert(channel=name))
+        and not _channel_roads(Alert(channel=name)).keys() & known.keys()
+    ]
+
+
 def _roads(about: Alert) -> dict[str, Road]:
     """The roads beside the log that do not lead over what broke, by name."""
     options = _options()
     roads: dict[str, Road] = {}
-    if options["MAIL"] and settings.ADMINS and about.channel != "email":
+    if options["MAIL"] and settings.ADMINS and not _leads_over(options["MAIL"], about.channel):
         roads["mail"] = partial(_mail, options["MAIL"], about)
     if options["WEBHOOK"]:
         roads["webhook"] = partial(_post, options["WEBHOOK"], about)
@@ -203,6 +217,15 @@ def _channel_roads(about: Alert) -> dict[str, Road]:
         for channel, addresses in _options()["CHANNELS"].items()
         if channel != about.channel
     }
+
+
+def _leads_over(backend: str, channel: str) -> bool:
+    """Whether mail sent by `backend` takes a server that `channel` takes, too."""
+    if backend == QUEUED:
+        return channel == "email"
+    configured = conf.channels().get(channel)
+    servers = {each.server for each in configured.providers} if configured else set()
+    return server_of(backend) in servers
 
 
 def _mail(backend: str, about: Alert) -> None:

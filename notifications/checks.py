@@ -19,7 +19,7 @@ from django_rq.connection_utils import get_redis_connection
 from redis import RedisCluster
 from redis.connection import Connection
 
-from notifications import clock, conf, kinds, tasks
+from notifications import alerts, clock, conf, kinds, tasks
 from notifications.channels import whatsapp_registry
 from notifications.channels.whatsapp_template import WhatsAppTemplate, listed
 from notifications.models import Notification, RegisteredTemplate
@@ -46,6 +46,7 @@ def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         *_check_times(),
         *_check_providers(),
         *_check_recipients(),
+        *_check_alerts(),
         *_check_secrets(),
     ]
 
@@ -105,6 +106,12 @@ def _settings_errors() -> Iterator[object]:
                 conf.parse_duration(age)
         except (ImproperlyConfigured, TypeError) as error:
             yield f"NOTIFICATIONS, {where}: {error}"
+    others = conf.get("ALERTS").get("CHANNELS", {})
+    if not isinstance(others, Mapping):
+        yield (
+            "NOTIFICATIONS['ALERTS']['CHANNELS'] must be a dict such as "
+            f'{{"sms": ["+12025550123"]}}, not {others!r}.'
+        )
     webhook = conf.get("ALERTS").get("WEBHOOK", "")
     if webhook and not str(webhook).startswith(("https://", "http://")):
         yield f"NOTIFICATIONS['ALERTS']['WEBHOOK'] must begin with https://, not {webhook!r}."
@@ -216,6 +223,20 @@ def _check_recipients() -> Iterator[CheckMessage]:
             f"Nobody gets a message: this is {conf.environment()!r}, not production.",
             hint='Say who may be written to here, in NOTIFICATIONS["RECIPIENTS"].',
             id="notifications.W003",
+        )
+
+
+def _check_alerts() -> Iterator[CheckMessage]:
+    # Elsewhere nobody is on call.
+    silent = alerts.untold() if conf.environment() == "production" else []
+    if silent:
+        yield Caution(
+            f"If a provider of {', '.join(silent)} locks its account, the administrators read of "
+            "it in the log alone.",
+            hint='Give NOTIFICATIONS["ALERTS"] a WEBHOOK, or addresses on another channel in '
+            "CHANNELS; or let MAIL be an email backend with a server of its own, and name people "
+            "in ADMINS.",
+            id="notifications.W009",
         )
 
 

@@ -91,7 +91,8 @@ DEFAULTS: dict[str, Any] = {
     # without losing attempts.
     "BREAKER": {"FAILURES": 3, "BASE": 5.0, "LONGEST": 60.0, "PATIENCE": 86_400.0},
     # How the administrators are told that something is broken, beside the log; never over the
-    # channel that broke. MAIL: the email backend that reaches settings.ADMINS past every queue.
+    # channel that broke. MAIL: the email backend that reaches settings.ADMINS past every queue; of
+    # the channel "email" it tells if it takes another server than that.
     # WEBHOOK: a URL that takes {"text": …}. CHANNELS: {"sms": ["+49…"]}. EVERY: at most once for
     # each reason in this time.
     "ALERTS": {

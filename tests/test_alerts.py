@@ -18,9 +18,10 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import alerts, clock, holds
+from notifications import alerts, clock, dispatch, holds, jobs
 from notifications.alerts import Messenger, alert
 from notifications.models import Alert, Notification, Stamp
+from notifications.testing.smtp_server import Rule, SmtpServer
 from tests.scripted import SETTINGS, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -123,12 +124,73 @@ def test_after_an_hour_it_is_told_again_in_its_new_words(hook: Hook) -> None:
     assert [each["text"] for each in hook.heard[1:]] == ["still held\n535"]
 
 
-def test_a_mail_about_mail_is_not_sent() -> None:
-    with told_by(MAIL=LOCMEM):
-        raised = raise_it(about="email")
-        Messenger().finish()
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+ANYMAIL = "anymail.backends.sendgrid.EmailBackend"
+
+
+@contextmanager
+def mailing(*, backend: str, provider: str = "smtp.Smtp", **options: Any) -> Iterator[None]:
+    """A shop whose one channel is mail, and which tells its administrators by `backend`."""
+    entry = {"BACKEND": f"notifications.providers.{provider}", "OPTIONS": options}
+    settings = {
+        **SETTINGS,
+        "CHANNELS": {"email": {"PROVIDERS": ["carrier"], "RATE": ""}},
+        "PROVIDERS": {"carrier": entry},
+        "ALERTS": {"MAIL": backend},
+    }
+    queues = {name: {"URL": "redis://127.0.0.1:1/0"} for name in ("default", "email")}
+    admins = [("Ops", "ops@example.com")]
+    with override_settings(NOTIFICATIONS=settings, ADMINS=admins, RQ_QUEUES=queues):
+        holds.forget()
+        yield
+
+
+@pytest.mark.parametrize(
+    ("backend", "provider", "options", "apart"),
+    [
+        (SMTP, "smtp.Smtp", {}, False),
+        (SMTP, "smtp.Smtp", {"HOST": "LOCALHOST", "PORT": 587}, False),
+        (SMTP, "smtp.Smtp", {"HOST": "smtp.elsewhere.example"}, True),
+        (SMTP, "django_email.DjangoEmail", {"BACKEND": SMTP}, False),
+        (SMTP, "django_email.DjangoEmail", {"BACKEND": SMTP, "host": "smtp.elsewhere"}, True),
+        (SMTP, "sendgrid.SendGrid", {"api_key": "x"}, True),
+        (ANYMAIL, "sendgrid.SendGrid", {"api_key": "x"}, False),
+        (ANYMAIL, "smtp.Smtp", {}, True),
+        (LOCMEM, "smtp.Smtp", {}, True),
+        ("notifications.backends.QueuedEmailBackend", "smtp.Smtp", {}, False),
+        ("no.such.Backend", "smtp.Smtp", {}, True),
+    ],
+)
+def test_of_trouble_with_mail_no_mail_tells_that_takes_the_same_server(
+    backend: str, provider: str, options: dict[str, Any], apart: bool, settings: Any
+) -> None:
+    settings.EMAIL_HOST = "localhost"
+    with mailing(backend=backend, provider=provider, **options):
+        assert alerts.untold() == ([] if apart else ["email"])
+
+
+def test_a_mail_about_mail_is_not_sent(settings: Any) -> None:
+    with SmtpServer() as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.host, server.port
+        with mailing(backend=SMTP):
+            raised = raise_it(about="email")
+            Messenger().finish()
     raised.refresh_from_db()
-    assert (mail.outbox, raised.due_at, raised.roads) == ([], None, "")
+    assert (server.messages, raised.due_at, raised.roads) == ([], None, "")
+
+
+def test_of_a_locked_account_a_mail_tells_that_takes_another_server(settings: Any) -> None:
+    locked = SmtpServer(rules=[Rule("CONNECT", "535 5.7.8 account locked")])
+    with locked, SmtpServer() as other:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "localhost", other.port
+        with mailing(backend=SMTP, HOST=locked.host, PORT=locked.port):
+            with transaction.atomic():
+                dispatch.send_email(to="ann@example.com", subject="Hello", text="Hello")
+            jobs.serve("email")
+            Messenger().finish()
+        [told] = other.wait_for(1)
+    assert "carrier is held" in str(told.message["Subject"])
+    assert locked.messages == []
 
 
 def test_another_channel_tells_it_and_not_the_one_that_broke() -> None:

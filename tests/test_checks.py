@@ -16,6 +16,8 @@ from notifications.kinds import Kind
 from notifications.tasks import task
 
 REDIS = {"URL": "redis://127.0.0.1:6379/0"}
+HOOK = {"WEBHOOK": "https://chat.example/hook"}
+SOUND = "redis://127.0.0.1:6379/0?socket_timeout=5"
 EMAIL: dict[str, Any] = {"PROVIDERS": ["smtp"]}
 
 
@@ -53,6 +55,7 @@ def test_the_shop_is_in_order() -> None:
         ({"REST": {"TEST_RECIPIENTS": "*"}}, "'TEST_RECIPIENTS'] must be a list"),
         ({"BACKLOG_AGE": "3 days"}, "BACKLOG_AGE: '3 days' is no duration"),
         ({"ALERTS": {"WEBHOOK": "file:///etc/passwd"}}, "must begin with https://, not 'file:"),
+        ({"ALERTS": {"CHANNELS": ["sms"]}}, "['CHANNELS'] must be a dict such as"),
         ({"RETRY": {"RETRIES": -1}}, "['RETRY']: "),
         ({"CHANNELS": {"email": {**EMAIL, "RATE": "fast"}}}, "'fast' is no rate"),
         (
@@ -124,7 +127,7 @@ def test_every_redis_is_looked_at(config: dict[str, Any], expected: str, setting
         ({"LEASE": 31.0}, "W001"),
         ({"CHANNELS": {"email": {"PROVIDERS": []}}}, "W002"),
         ({"RECIPIENTS": None, "ENVIRONMENT": "staging"}, "W003"),
-        ({"RECIPIENTS": None, "ENVIRONMENT": "production"}, ""),
+        ({"RECIPIENTS": None, "ENVIRONMENT": "production", "ALERTS": HOOK}, ""),
     ],
 )
 def test_values_are_compared(values: dict[str, Any], expected: str, settings: Any) -> None:
@@ -135,6 +138,48 @@ def test_two_channels_cannot_share_a_queue(settings: Any) -> None:
     sms = {"BACKEND": "tests.scripted.NoteChannel", "QUEUE": "email", "PROVIDERS": ["smtp"]}
     messages = found(**changed(settings, CHANNELS={"email": EMAIL, "sms": sms}))
     assert ids(messages) == {"E003"}
+
+
+SMS: dict[str, Any] = {"sms": {"PROVIDERS": ["other"]}}
+
+
+@pytest.mark.parametrize(
+    ("environment", "alerts", "channels", "admins", "expected"),
+    [
+        ("production", {}, {}, True, "of email locks"),
+        ("production", {}, {}, False, "of email locks"),
+        ("production", {}, SMS, True, "of email locks"),
+        ("production", {}, SMS, False, "of email, sms locks"),
+        ("production", {"CHANNELS": {"email": ["a@example.com"]}}, {}, True, "of email locks"),
+        ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, {}, True, "of email locks"),
+        ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, SMS, True, ""),
+        ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, SMS, False, "of sms locks"),
+        ("production", HOOK, {}, False, ""),
+        ("production", {"MAIL": "anymail.backends.resend.EmailBackend"}, {}, True, ""),
+        ("test", {}, {}, False, ""),
+    ],
+)
+def test_the_administrators_must_hear_of_a_locked_account(
+    environment: str,
+    alerts: dict[str, Any],
+    channels: dict[str, Any],
+    admins: bool,
+    expected: str,
+    settings: Any,
+) -> None:
+    settings.ADMINS = [("Ops", "ops@example.com")] if admins else []
+    settings.RQ_QUEUES = {**settings.RQ_QUEUES, "sms": REDIS | {"URL": SOUND}}
+    messages = found(
+        **changed(
+            settings,
+            ENVIRONMENT=environment,
+            ALERTS=alerts,
+            CHANNELS={"email": EMAIL, **channels},
+            PROVIDERS={"other": {"BACKEND": "tests.scripted.Scripted"}},
+        )
+    )
+    assert ids(messages) == ({"W009"} if expected else set())
+    assert all(expected in message.msg for message in messages)
 
 
 def test_a_provider_must_not_queue_again(settings: Any) -> None:

@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config import environment
 from config.environment import (
     read_address,
+    read_addresses,
     read_database,
     read_flag,
     read_number,
@@ -69,6 +70,11 @@ READERS: dict[str, tuple[Callable[[str], Any], list[tuple[str, Any]], list[str]]
         lambda name: read_address(name, "shop@example.com"),
         [("", "shop@example.com"), ("a@localhost", "a@localhost")],
         ["shop", "Shop <shop@example.com>", "a@b@c.example"],
+    ),
+    "addresses": (
+        read_addresses,
+        [("", []), ("a@example.com, b@example.com", ["a@example.com", "b@example.com"])],
+        ["a@example.com,b", "a@example.com;b@example.com"],
     ),
     "origin": (
         lambda name: read_origin(name, "http://localhost:8000"),
@@ -258,6 +264,9 @@ def load(expression: str, **variables: str) -> str:
             "'\"Käse, Shop\" <shop@example.com>'",
         ),
         ("s.CONTACT_EMAIL", {"FROM_EMAIL": "a@example.com"}, "'a@example.com'"),
+        ("s.ADMINS", {"ADMIN_EMAILS": "a@example.com"}, "[('a@example.com', 'a@example.com')]"),
+        ("s.SILENCED_SYSTEM_CHECKS", {}, "['notifications.W009']"),
+        ("s.SILENCED_SYSTEM_CHECKS", {"FRONTEND_URL": "https://x.example"}, "[]"),
         ("s.SESSION_COOKIE_SECURE", {"FRONTEND_URL": "https://x.example"}, "True"),
         ("s.CSRF_COOKIE_SECURE", {}, "False"),
         ("s.CAUGHT_MAIL", {"CAUGHT_MAIL": "/mail"}, "''"),

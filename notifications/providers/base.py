@@ -81,6 +81,11 @@ class Provider(Generic[M]):
         """What Anymail calls the service it sends through; empty for what is not Anymail's."""
         return ""
 
+    @property
+    def server(self) -> str:
+        """Where it hands mail over, as `mail_servers` names it; empty for what carries no mail."""
+        return ""
+
     def connect(self) -> Session[M]:
         """A new session. May connect lazily; what it raises is judged by `judge`."""
         raise NotImplementedError

@@ -46,6 +46,7 @@ from notifications.providers import anymail_callbacks, mime
 from notifications.providers.base import Callback, Lane, Provider, Session
 from notifications.providers.http_replies import judge_status, read_message
 from notifications.providers.http_wire import Wire, judge_network
+from notifications.providers.mail_servers import server_of
 from notifications.providers.smtp_replies import (
     Reply,
     judge_connection,
@@ -100,6 +101,11 @@ class DjangoEmail(Provider[Email]):
             return str(getattr(import_string(self.options["BACKEND"]), "esp_name", ""))
         except (ImportError, KeyError):
             return ""
+
+    @property
+    def server(self) -> str:
+        """That of its backend."""
+        return server_of(str(self.options.get("BACKEND", "")), self.options)
 
     @property
     def _arguments(self) -> dict[str, Any]:

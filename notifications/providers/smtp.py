@@ -57,6 +57,11 @@ class Smtp(Provider[Email]):
 
     channels = ("email",)
 
+    @property
+    def server(self) -> str:
+        """Its host."""
+        return str(self.read_options().host).lower()
+
     def connect(self) -> SmtpSession:
         """A session that connects with its first message."""
         return SmtpSession(self)
