@@ -24,6 +24,7 @@ from notifications import (
     alerts,
     conf,
     health,
+    holds,
     hostjobs,
     inbox,
     outbox,
@@ -46,13 +47,13 @@ _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
 def tick(queues: Sequence[str]) -> list[str]:
-    """Start due schedules, deliver what needs no provider, apply early receipts, and ring those of
-    `queues` that have due rows; the ones rung.
+    """Start due schedules, deliver what needs no provider, apply early receipts, lift holds whose
+    time is over, and ring those of `queues` that have due rows; the ones rung.
 
     Raises what the database and Redis raise; a chore that fails keeps nothing from being rung.
     """
     failure: Exception | None = None
-    for chore in (tasks.tick_schedules, inbox.deliver_due, receipts.sweep):
+    for chore in (tasks.tick_schedules, inbox.deliver_due, receipts.sweep, holds.lift_expired):
         try:
             chore()
         except Exception as error:

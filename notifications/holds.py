@@ -19,6 +19,8 @@ logger = logging.getLogger("notifications.holds")
 
 FRESH = 0.5  # seconds a process may go on with what it knows; a pause must hold within one second
 
+_OWN = Q(scope=Hold.Scope.PROVIDER) & ~Q(cause=Hold.Cause.PERSON)  # a provider's own holds
+
 
 @dataclass(frozen=True, slots=True)
 class Holds:
@@ -86,6 +88,7 @@ def hold(
     by: Any = None,
 ) -> None:
     """Hold something, for `seconds` or until it is lifted. A second call changes the first."""
+    lift_expired(scope=scope, name=name)
     until = None if seconds is None else Now() + timedelta(seconds=seconds)
     fields: dict[str, Any] = {
         "reason": reason[:300], "cause": cause, "until": until, "by": by, "probes": 0,
@@ -98,7 +101,8 @@ def hold(
 
 
 def lift(scope: str, name: str = "") -> bool:
-    """Lift a hold; whether there was one."""
+    """Lift a hold; whether there was one whose time was not over."""
+    lift_expired(scope=scope, name=name)
     lifted = Hold.objects.filter(scope=scope, name=name, lifted_at=None).update(lifted_at=Now())
     if lifted:
         _tell_resumed(scope, name)
@@ -106,12 +110,29 @@ def lift(scope: str, name: str = "") -> bool:
     return bool(lifted)
 
 
+def lift_expired(**which: Any) -> int:
+    """Lift the holds, all or some, whose time is over, as of then; how many.
+
+    Nothing is held by them any more. The clock does so that this is told, and that what is held
+    next has a beginning of its own. A provider's own hold is not over but half open: see below.
+    """
+    over = Hold.objects.using(router.db_for_write(Hold)).filter(
+        **which, lifted_at=None, until__lte=Now()
+    )
+    lifted = 0
+    for held in over.exclude(_OWN):
+        if over.filter(pk=held.pk).update(lifted_at=F("until")):  # of many clocks one tells
+            _tell_resumed(held.scope, held.name)
+            lifted += 1
+    return lifted
+
+
 # -- a provider's own: opened by trouble, half open when their time is over --------------------
 
 
 def trip(provider: str, *, reason: str, cause: str, seconds: float) -> None:
     """Leave a provider alone for `seconds`, unless it is held already."""
-    _of(provider).filter(until__lte=Now(), cause=Hold.Cause.PERSON).update(lifted_at=F("until"))
+    lift_expired(scope=Hold.Scope.PROVIDER, name=provider)
     if _of(provider).exists():
         return
     held = Hold(
@@ -194,7 +215,7 @@ def stamp(using: str | None = None) -> str:
 
 def _look() -> Holds:
     using = router.db_for_read(Hold)
-    half_open = Q(scope=Hold.Scope.PROVIDER, until__lte=Now()) & ~Q(cause=Hold.Cause.PERSON)
+    half_open = _OWN & Q(until__lte=Now())
     opened = (
         Hold.objects.using(using)
         .filter(Q(until=None) | Q(until__gt=Now()) | half_open, lifted_at=None)

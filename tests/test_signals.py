@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from notifications import (
     bulk,
     clock,
+    holds,
     jobs,
     operations,
     receipts,
@@ -24,7 +25,7 @@ from notifications import (
 from notifications.bulk import Verb
 from notifications.dispatch import notify
 from notifications.message import Fate, Outcome, Report, Verdict
-from notifications.models import Alert, DeadLetter, Notification, Priority, State, Task
+from notifications.models import Alert, DeadLetter, Hold, Notification, Priority, State, Task
 from notifications.service import Service, serve_safely
 from notifications.signals import Happening
 from notifications.tasks import task
@@ -183,6 +184,48 @@ def test_what_people_do_is_told(script: Script, heard: Any) -> None:
     paused = heard[0][1]
     assert (paused["scope"], paused["held"], paused["reason"]) == ("queue", "note", "the printer")
     assert [facts["count"] for name, facts in heard if name == "cleaned"] == [1, 1]
+
+
+def let_holds_end() -> None:
+    Hold.objects.update(until=Now() - timedelta(seconds=1))
+
+
+def test_the_end_of_a_pause_is_told_once_by_whichever_clock(heard: Any) -> None:
+    operations.pause("note", duration=timedelta(hours=1))
+    heard.clear()
+    let_holds_end()
+    for _each in range(2):
+        clock.tick([])
+    assert heard == [("resumed", {"scope": "queue", "held": "note"})]
+    held = Hold.objects.get()
+    assert held.lifted_at == held.until
+    assert not operations.resume("note")  # nothing held it
+
+
+def test_a_template_goes_on_when_its_time_is_over_and_a_provider_is_tried_first(
+    heard: Any,
+) -> None:
+    holds.hold("template", "note/test_note", reason="paused", cause="provider", seconds=60)
+    holds.trip("first", reason="down", cause="outage", seconds=5)
+    let_holds_end()
+    clock.tick([])
+    assert [name for name in names(heard) if name == "resumed"] == ["resumed"]
+    assert Hold.objects.get(lifted_at=None).name == "first"
+    holds.forget()
+    assert set(holds.current().half_open) == {"first"}
+
+
+def test_a_pause_after_one_that_ran_out_is_a_new_one(heard: Any) -> None:
+    operations.pause("note", reason="lunch", duration=timedelta(hours=1))
+    let_holds_end()
+    operations.pause("note", reason="the printer")
+    assert names(heard) == ["paused", "resumed", "paused"]
+    lunch, printer = Hold.objects.order_by("pk")
+    assert (lunch.lifted_at, printer.lifted_at) == (lunch.until, None)
+    assert printer.created_at > lunch.created_at
+    let_holds_end()
+    assert not operations.resume("note")
+    assert names(heard)[3:] == ["resumed"]
 
 
 def test_retrying_and_emptying_in_the_background_are_told(script: Script, heard: Any) -> None:
