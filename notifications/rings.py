@@ -58,9 +58,13 @@ return 1
 
 
 def ring(*queues: str) -> None:
-    """Ring soon, on a thread of its own: the caller never waits for Redis, and nothing raises."""
-    if queues:
-        _bell().ring(queues)
+    """Ring soon, on a thread of its own: the caller never waits for Redis, and nothing raises.
+
+    The host's own queues are left alone: their workers could only fail a job of ours.
+    """
+    ours = tuple(name for name in queues if conf.owns_queue(name))
+    if ours:
+        _bell().ring(ours)
 
 
 @contextmanager

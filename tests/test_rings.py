@@ -152,10 +152,10 @@ def test_after_a_failure_it_leaves_redis_alone_for_a_while(monkeypatch: Any) -> 
         thread.start()
         monkeypatch.setattr(rings, "BREAK", 0.5)
         url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-        with override_settings(RQ_QUEUES={"flaky": {"URL": url}}):
+        with override_settings(RQ_QUEUES={"default": {"URL": url}}):
             until = time.monotonic() + 1.4
             while time.monotonic() < until:
-                rings.ring("flaky")
+                rings.ring("default")
                 time.sleep(0.005)
             rings.flush(2)
     thread.join(5)
@@ -165,12 +165,20 @@ def test_after_a_failure_it_leaves_redis_alone_for_a_while(monkeypatch: Any) -> 
 
 def test_a_queue_without_redis_does_not_silence_the_others(redis: Redis) -> None:
     config = {
-        "gone": {"URL": "redis://127.0.0.1:1/0"},
+        "documents": {"URL": "redis://127.0.0.1:1/0"},
         "email": {"URL": os.environ["REDIS_URL"]},
     }
     with override_settings(RQ_QUEUES=config):
-        rings.ring("gone", "unknown", "email")
+        rings.ring("documents", "maintenance", "email")  # no Redis there, no such queue, and this
         wait_until(lambda: waiting(redis))
+
+
+def test_a_queue_of_the_hosts_own_is_never_rung(redis: Redis) -> None:
+    url = os.environ["REDIS_URL"]
+    with override_settings(RQ_QUEUES={name: {"URL": url} for name in ("billing", "email")}):
+        rings.ring("billing", "email")
+        rings.flush(5)
+    assert (waiting(redis, "billing"), waiting(redis)) == (0, 1)
 
 
 def test_a_forked_child_has_a_bell_of_its_own(redis: Redis) -> None:
