@@ -102,12 +102,12 @@ def hold(
 
 def lift(scope: str, name: str = "") -> bool:
     """Lift a hold; whether there was one whose time was not over."""
-    lift_expired(scope=scope, name=name)
-    lifted = Hold.objects.filter(scope=scope, name=name, lifted_at=None).update(lifted_at=Now())
-    if lifted:
-        _tell_resumed(scope, name)
-    forget()
-    return bool(lifted)
+    return _lift(scope, name)
+
+
+def lift_this(held: Hold) -> bool:
+    """Lift this very hold, and none that came after it; whether it was still open."""
+    return _lift(held.scope, held.name, pk=held.pk)
 
 
 def lift_expired(**which: Any) -> int:
@@ -177,6 +177,16 @@ def mend(provider: str) -> None:
     if mended:
         _tell_resumed(Hold.Scope.PROVIDER, provider)
     forget()
+
+
+def _lift(scope: str, name: str, **which: Any) -> bool:
+    which |= {"scope": scope, "name": name}
+    lift_expired(**which)
+    lifted = Hold.objects.filter(**which, lifted_at=None).update(lifted_at=Now())
+    if lifted:
+        _tell_resumed(scope, name)
+    forget()
+    return bool(lifted)
 
 
 def _tell_paused(

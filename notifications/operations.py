@@ -350,11 +350,11 @@ def resume(queue: str, *, by: Person = None) -> bool:
 
 
 def lift(held: Hold, *, by: Person = None) -> bool:
-    """Lift one hold, whatever it is on; whether it was still open."""
-    if held.scope == Hold.Scope.BACKLOG:
-        _unpark(held.name)
-    lifted = holds.lift(held.scope, held.name)
+    """Lift this one hold, whatever it is on; whether it was still open."""
+    lifted = holds.lift_this(held)
     if lifted:
+        if held.scope == Hold.Scope.BACKLOG:
+            _unpark(held.name)
         audit(by, held, CHANGE, f"Lifted the hold on {held}.")
         rings.ring(*conf.queue_names())
     return lifted

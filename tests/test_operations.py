@@ -15,7 +15,7 @@ from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import holds, jobs, operations
+from notifications import holds, jobs, operations, outbox
 from notifications.dispatch import notify
 from notifications.errors import TooMany, WrongState
 from notifications.models import DeadLetter, Hold, Notification, SentTest, Stamp, State, Task
@@ -132,6 +132,26 @@ def test_one_hold_is_lifted_from_the_list(ann: Any) -> None:
     assert operations.lift(Hold.objects.get(), by=ann)
     assert holds.current().kinds == {}
     assert len(audit()) == 1
+
+
+def test_lifting_what_was_lifted_long_ago_leaves_the_pause_of_now(ann: Any) -> None:
+    operations.pause("note", reason="lunch")
+    operations.resume("note")
+    lunch = Hold.objects.get()
+    operations.pause("note", reason="the printer burns")
+    assert not operations.lift(lunch, by=ann)
+    assert holds.current().stops("note") == "the printer burns"
+    assert audit() == []
+
+
+def test_lifting_an_old_hold_on_a_backlog_leaves_the_backlog_of_now(ann: Any) -> None:
+    holds.hold("backlog", "note", reason="older than 3d", cause="age")
+    assert operations.lift(Hold.objects.get(), by=ann)
+    parked = ask()
+    Notification.objects.update(due_at=outbox.PARKED)
+    assert not operations.lift(Hold.objects.get(), by=ann)
+    parked.refresh_from_db()
+    assert parked.due_at == outbox.PARKED
 
 
 def test_emptying_cancels_what_waits_and_nothing_else(ann: Any) -> None:
