@@ -94,8 +94,12 @@ def hold(
         "reason": reason[:300], "cause": cause, "until": until, "by": by, "probes": 0,
     }  # fmt: skip
     held = Hold.objects.filter(scope=scope, name=name, lifted_at=None)
-    if not held.update(**fields):
+    opened = False
+    # Until the open row is locked by our transaction, whoever opened it: nobody lifts it unseen.
+    while not held.update(**fields):
         Hold.objects.bulk_create([Hold(scope=scope, name=name, **fields)], ignore_conflicts=True)
+        opened = True
+    if opened:
         _tell_paused(scope, name, reason, cause, seconds, by=by)
     forget()
 
@@ -108,6 +112,11 @@ def lift(scope: str, name: str = "") -> bool:
 def lift_this(held: Hold) -> bool:
     """Lift this very hold, and none that came after it; whether it was still open."""
     return _lift(held.scope, held.name, pk=held.pk)
+
+
+def is_open(held: Hold) -> bool:
+    """Whether this very hold has not been lifted yet."""
+    return Hold.objects.filter(pk=held.pk, lifted_at=None).exists()
 
 
 def lift_expired(**which: Any) -> int:

@@ -334,26 +334,31 @@ def pause(
 
 
 def resume(queue: str, *, by: Person = None) -> bool:
-    """Lift every hold on `queue`, its providers and its old backlog; whether there was one."""
+    """Lift every hold on `queue`, its providers and its old backlog; whether anything waited."""
+    # Before their hold is lifted: whoever is killed in the middle leaves it to be seen. And after
+    # it, for what was parked meanwhile; later ones open a hold anew.
+    released = _unpark(queue)
+    lifted = holds.lift(Hold.Scope.BACKLOG, queue)
+    released += _unpark(queue)
+    lifted |= holds.lift(Hold.Scope.QUEUE, queue)
     channel = conf.channel_of_queue(queue)
-    lifted = holds.lift(Hold.Scope.QUEUE, queue)
     for provider in channel.providers if channel else ():
         lifted |= holds.lift(Hold.Scope.PROVIDER, provider.name)
-    if holds.lift(Hold.Scope.BACKLOG, queue):
-        lifted = True
-        _unpark(queue)
     if lifted and by is not None:
         held = Hold.objects.filter(name=queue).order_by("-id").first()
         audit(by, held, CHANGE, f"Resumed {queue}.")
     rings.ring(queue)
-    return lifted
+    return lifted or released > 0
 
 
 def lift(held: Hold, *, by: Person = None) -> bool:
     """Lift this one hold, whatever it is on; whether it was still open."""
+    of_backlog = held.scope == Hold.Scope.BACKLOG
+    if of_backlog and holds.is_open(held):
+        _unpark(held.name)  # before and after, as in `resume`
     lifted = holds.lift_this(held)
     if lifted:
-        if held.scope == Hold.Scope.BACKLOG:
+        if of_backlog:
             _unpark(held.name)
         audit(by, held, CHANGE, f"Lifted the hold on {held}.")
         rings.ring(*conf.queue_names())
@@ -471,13 +476,16 @@ def _model_of(queue: str) -> type[Notification] | type[Task]:
     return Task if conf.channel_of_queue(queue) is None else Notification
 
 
-def _unpark(queue: str) -> None:
-    model = _model_of(queue)
-    parked = model._default_manager.filter(queue=queue, state=State.PENDING, due_at=outbox.PARKED)
-    for ids in batches(parked):
-        model._default_manager.filter(pk__in=ids, state=State.PENDING).update(
-            due_at=Now(), wanted_at=Now(), reason=""
-        )
+def _unpark(queue: str) -> int:
+    """Let the rows go that wait for a person; how many."""
+    rows = _model_of(queue)._default_manager.filter(queue=queue, state=State.PENDING)
+    released = 0
+    for priority in Priority.values:
+        # One priority after the other, in this order: so the claim index leads to them.
+        parked = rows.filter(priority=priority, due_at__gte=outbox.PARKED).order_by("due_at")
+        while ids := list(parked.values_list("pk", flat=True)[:BATCH]):
+            released += parked.filter(pk__in=ids).update(due_at=Now(), wanted_at=Now(), reason="")
+    return released
 
 
 def _clean_registries_of(name: str) -> int:

@@ -26,7 +26,16 @@ from django.db.models.functions import Now
 
 from notifications import conf, holds, inserts, signals
 from notifications.fallback import UNREACHED, follow
-from notifications.models import Attempt, DeadLetter, Notification, Priority, State, Task, Work
+from notifications.models import (
+    Attempt,
+    DeadLetter,
+    Hold,
+    Notification,
+    Priority,
+    State,
+    Task,
+    Work,
+)
 from notifications.models.work import may_move
 
 W = TypeVar("W", Notification, Task)
@@ -63,6 +72,11 @@ class Settlement:
     dead: DeadLetterDraft | None = None
     result: Any = None  # of a task
     lapsed: bool = False  # its former worker died after starting it
+
+    @property
+    def parks(self) -> bool:
+        """Whether the row waits from now on until a person lets it go."""
+        return self.state is State.PENDING and self.after is None
 
 
 def claim(model: type[W], queue: str, limit: int, *, lease: float | None = None) -> list[W]:
@@ -198,16 +212,23 @@ def settle(settlements: Sequence[Settlement], attempts: Sequence[Attempt] = ()) 
     using = router.db_for_write(Notification)
     with transaction_of(Notification):
         settled = 0
+        parked: dict[str, str] = {}
         for group in _alike(settlements):
             updated = _move(group)
             settled += updated
             first = group[0]
+            if updated and first.parks:
+                parked[first.row.queue] = first.reason
             if updated and (row := _falling(first)) is not None and follow(row, using):
                 continue  # nothing gave up: it goes on
             if updated and first.dead is not None:
                 bury(first, first.dead).save(using=using, force_insert=True)
             if updated == len(group):  # else others have some of them, and tell
                 _tell_settled(group)
+        for queue, reason in parked.items():
+            # In this transaction: no row is parked without a hold that tells of it and is lifted
+            # to let it go.
+            holds.hold(Hold.Scope.BACKLOG, queue, reason=reason, cause=Hold.Cause.AGE)
         inserts.insert(attempts, using=using, filled=False)
     return settled
 
@@ -353,7 +374,7 @@ def _move(group: list[Settlement]) -> int:
     if first.lapsed:
         changes["lapses"] = F("lapses") + 1
     if first.state is State.PENDING:
-        changes["due_at"] = PARKED if first.after is None else _from_now(first.after)
+        changes["due_at"] = PARKED if first.parks else _from_now(first.after or 0.0)
     else:
         changes["settled_at"] = Now()
     if isinstance(first.row, Notification) and first.state is State.SENT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +12,26 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from notifications import holds, jobs, operations, outbox
 from notifications.dispatch import notify
 from notifications.errors import TooMany, WrongState
-from notifications.models import DeadLetter, Hold, Notification, SentTest, Stamp, State, Task
+from notifications.models import (
+    DeadLetter,
+    Hold,
+    Notification,
+    Priority,
+    SentTest,
+    Stamp,
+    State,
+    Task,
+)
 from notifications.muting import muted
+from notifications.outbox import Settlement
 from tests.scripted import ACCEPTED, REFUSED, SETTINGS, Note, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -152,6 +164,79 @@ def test_lifting_an_old_hold_on_a_backlog_leaves_the_backlog_of_now(ann: Any) ->
     assert not operations.lift(Hold.objects.get(), by=ann)
     parked.refresh_from_db()
     assert parked.due_at == outbox.PARKED
+
+
+def test_a_backlog_that_is_parked_while_a_person_resumes_does_not_wait_for_ever(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ask()
+    Notification.objects.update(wanted_at=Now() - timedelta(days=4))
+    settle, resumed = outbox.settle, []
+
+    def settle_late(*args: Any) -> int:
+        resumed.append(operations.resume("note"))
+        return settle(*args)
+
+    monkeypatch.setattr(outbox, "settle", settle_late)
+    jobs.serve("note")
+    monkeypatch.undo()
+    row.refresh_from_db()
+    assert (len(resumed), row.due_at) == (1, outbox.PARKED)
+    assert Hold.objects.get(lifted_at=None).scope == "backlog"  # it can be seen
+    assert operations.resume("note")
+    jobs.serve("note")
+    assert len(script.sent) == 1
+    assert not operations.resume("note")
+
+
+def test_what_is_parked_without_a_hold_is_let_go_all_the_same(script: Script) -> None:
+    rows = [ask() for _ in range(3)]
+    Notification.objects.update(due_at=outbox.PARKED)
+    later = ask("eve@example.com")
+    Notification.objects.filter(pk=later.pk).update(due_at=Now() + timedelta(days=1))
+    assert operations.resume("note")
+    jobs.serve("note")
+    assert script.rows() == [row.pk for row in rows]
+
+
+@pytest.mark.postgres_only
+def test_who_resumes_while_rows_are_being_parked_waits_for_them() -> None:
+    row = ask()
+    holds.hold("backlog", "note", reason="older than 3d", cause="age")
+    [claimed] = outbox.claim(Notification, "note", 1)
+    resumed = []
+
+    def resume() -> None:
+        resumed.append(operations.resume("note"))
+        connections.close_all()
+
+    person = threading.Thread(target=resume)
+    with transaction.atomic():
+        outbox.settle([Settlement(claimed, State.PENDING, False, reason="too old")])
+        person.start()
+        person.join(0.5)
+        assert resumed == []
+    person.join(5)
+    row.refresh_from_db()
+    assert resumed == [True]
+    assert row.due_at < outbox.PARKED
+
+
+@pytest.mark.postgres_only
+def test_what_is_parked_is_found_in_the_claims_index() -> None:
+    with transaction.atomic():
+        notify(Note, to=[f"{number}@example.com" for number in range(300)])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_notification")
+    with CaptureQueriesContext(connection) as queries:
+        operations.resume("note")
+    looks = [each["sql"] for each in queries if "9999" in each["sql"]]
+    assert len(looks) == 2 * len(Priority)
+    for sql in looks:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {sql}")
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "ntf_message_claim" in plan
 
 
 def test_emptying_cancels_what_waits_and_nothing_else(ann: Any) -> None:
