@@ -14,7 +14,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from notifications.models import Hold
+from notifications.models import Hold, Notification
 
 ADDITION, CHANGE, DELETION = 1, 2, 3  # flags of LogEntry
 
@@ -37,6 +37,12 @@ def audit_all(by: Person, subjects: Sequence[models.Model], flag: int, text: str
 def audit_queue(by: Person, queue: str, text: str) -> None:
     """The same of a queue, which is no row."""
     _log(by, Hold, [("", queue)], CHANGE, text)
+
+
+def audit_person(by: Person, whom: str, text: str) -> None:
+    """The same of the messages to somebody. `whom` is a key or a number, never an address: the line
+    stays."""
+    _log(by, Notification, [("", whom)], CHANGE, text)
 
 
 def _log(

@@ -42,6 +42,7 @@ from notifications.audit import (
     Person,
     audit,
     audit_all,
+    audit_person,
     audit_queue,
 )
 from notifications.dispatch import To, notify
@@ -311,8 +312,10 @@ def erase(
 ) -> Erased:
     """Take what is known of one person out of all messages to them; see `erase_person`."""
     erased = erase_person(user, addresses=addresses)
-    if user is not None:
-        audit(by, user, CHANGE, f"Erased from {erased.messages} messages.")
+    whom = [] if user is None else [f"user {user.pk}"]
+    if addresses:
+        whom.append(f"{len(addresses)} address{'es' if len(addresses) > 1 else ''}")
+    audit_person(by, ", ".join(whom), f"Erased from {erased.messages} messages.")
     return erased
 
 
@@ -344,9 +347,8 @@ def resume(queue: str, *, by: Person = None) -> bool:
     channel = conf.channel_of_queue(queue)
     for provider in channel.providers if channel else ():
         lifted |= holds.lift(Hold.Scope.PROVIDER, provider.name)
-    if lifted and by is not None:
-        held = Hold.objects.filter(name=queue).order_by("-id").first()
-        audit(by, held, CHANGE, f"Resumed {queue}.")
+    if lifted or released:
+        audit_queue(by, queue, f"Resumed {queue}.")
     rings.ring(queue)
     return lifted or released > 0
 

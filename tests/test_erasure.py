@@ -195,9 +195,27 @@ def test_one_person_is_erased_whatever_became_of_the_messages(script: Script) ->
     bobs.refresh_from_db()
     assert (bobs.to, bobs.state) == (ANN, State.PENDING)
     entry = LogEntry.objects.get()
-    assert (entry.user, entry.object_id) == (bob, str(ann.pk))
+    assert (entry.user, entry.object_repr) == (bob, f"user {ann.pk}")
     assert "5 messages" in entry.change_message
     assert erase_person(ann) == Erased(0, 0, 0)
+
+
+def test_who_erased_whom_is_in_the_apps_audit_log_without_an_address() -> None:
+    with muted():
+        ann = make_customer(email=ANN)
+        ann.username = ANN  # as in many shops
+        ann.save()
+    ask(ann)
+    ask("eve@example.com")
+    operations.erase(ann, addresses=["eve@example.com", ANN], by=ann)
+    operations.erase(addresses=["eve@example.com"], by=ann)
+    entries = LogEntry.objects.filter(content_type__app_label="notifications").order_by("pk")
+    assert [(each.object_repr, each.change_message) for each in entries] == [
+        (f"user {ann.pk}, 2 addresses", "Erased from 2 messages."),
+        ("1 address", "Erased from 0 messages."),
+    ]
+    assert entries.count() == LogEntry.objects.count()
+    assert "@" not in serializers.serialize("json", entries)
 
 
 def test_what_a_worker_has_in_hand_is_left_and_counted() -> None:

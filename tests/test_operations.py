@@ -146,6 +146,15 @@ def test_one_hold_is_lifted_from_the_list(ann: Any) -> None:
     assert len(audit()) == 1
 
 
+def test_resuming_leaves_a_line_whatever_was_lifted(ann: Any) -> None:
+    holds.hold("provider", "first", reason="bad key")
+    assert operations.resume("note", by=ann)
+    Notification.objects.filter(pk=ask().pk).update(due_at=outbox.PARKED)
+    assert operations.resume("note", by=ann)
+    lines = LogEntry.objects.values_list("object_repr", "change_message")
+    assert list(lines) == [("note", "Resumed note.")] * 2
+
+
 def test_lifting_what_was_lifted_long_ago_leaves_the_pause_of_now(ann: Any) -> None:
     operations.pause("note", reason="lunch")
     operations.resume("note")
