@@ -275,9 +275,10 @@ def _retry(keys: Sequence[int], *, by: Person) -> tuple[int, list[tuple[str, int
     for model in (Notification, Task):
         link = str(model._meta.model_name)
         letters = DeadLetter.objects.filter(pk__in=keys, **{f"{link}__isnull": False})
-        # The rows first, then their letters: whatever locks both does so in this order.
-        dead = model._default_manager.filter(
-            pk__in=list(letters.values_list(link, flat=True)), state=State.DEAD
+        # The rows first, then their letters: whatever locks both does so in this order. A row that
+        # was erased while we waited for it has nothing left to send.
+        dead = operations.retriable(
+            model._default_manager.filter(pk__in=list(letters.values_list(link, flat=True)))
         )
         ours = list(dead.order_by("pk").select_for_update(no_key=True).defer(*_HEAVY[model]))
         pks = [row.pk for row in ours]

@@ -91,6 +91,14 @@ AFRESH: dict[str, Any] = {
     "reason": "",
 }
 
+# Where a row stands that may be tried again: a person may move it from there. What was sent and
+# failed, only the provider's own report sends again.
+_RETRIABLE = [
+    state
+    for state in State
+    if state not in (State.PENDING, State.SENT) and may_move(state, State.PENDING)
+]
+
 # What a row has whose queue was emptied.
 EMPTIED: dict[str, Any] = {
     "state": State.CANCELLED,
@@ -111,18 +119,19 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
     """
     using = router.db_for_write(type(row))
     with transaction.atomic(using=using):
-        states = [state for state in State if state != State.PENDING and may_move(state, "pending")]
-        states.remove(State.SENT)  # only the provider's own report sends what was sent again
-        rows: QuerySet[Any] = type(row)._default_manager.using(using)
-        rows = rows.filter(pk=row.pk, state__in=states)
-        if isinstance(row, Notification):
-            rows = rows.filter(erased_at=None)
+        rows = retriable(type(row)._default_manager.using(using).filter(pk=row.pk))
         if not rows.update(**AFRESH):
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         audit(by, row, CHANGE, "Retried.")
         signals.waiting.tell_rows([row], using=using, by=_key(by))
         rings.ring_on_commit(row.queue, using)
+
+
+def retriable(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Those of `rows`, all of one model, that ended unsent and still say what to send."""
+    rows = rows.filter(state__in=_RETRIABLE)
+    return rows.filter(erased_at=None) if rows.model is Notification else rows
 
 
 def cancel(row: Notification | Task, *, by: Person = None) -> None:

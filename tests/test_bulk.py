@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -10,10 +11,10 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
-from notifications import bulk, jobs, operations, tasks
+from notifications import bulk, erasure, jobs, operations, tasks
 from notifications.bulk import Verb
 from notifications.dispatch import notify
 from notifications.errors import NotYet, WrongState
@@ -120,6 +121,43 @@ def test_a_row_that_arrived_meanwhile_is_left_alone(script: Script) -> None:
     row = run(bulk.start(Verb.RETRY, frozen))
     assert states() == [State.DELIVERED, State.PENDING]
     assert row.result == {"done": 1, "of": 2}
+
+
+@pytest.mark.postgres_only
+def test_a_message_that_is_erased_meanwhile_is_not_retried(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [row] = kill(script, "a")
+    task = bulk.start(Verb.RETRY, bulk.freeze_letters())
+    locked, go_on = threading.Event(), threading.Event()
+    blank = erasure._blank
+
+    def slowly(ids: Any) -> int:
+        locked.set()
+        assert go_on.wait(10)
+        return blank(ids)
+
+    def erase() -> None:
+        erasure.erase_person(addresses=["a@example.com"])
+        connections.close_all()
+
+    def retry() -> None:
+        tasks.run_due("default")
+        connections.close_all()
+
+    monkeypatch.setattr(erasure, "_blank", slowly)
+    eraser, retrier = threading.Thread(target=erase), threading.Thread(target=retry)
+    eraser.start()
+    assert locked.wait(10)  # the letter is gone, and nobody else sees that yet
+    retrier.start()
+    retrier.join(0.5)
+    go_on.set()
+    eraser.join(10)
+    retrier.join(10)
+    row.refresh_from_db()
+    task.refresh_from_db()
+    assert (row.state, row.to) == (State.DEAD, "")
+    assert (task.state, task.result) == (State.DONE, {"done": 0, "of": 1})
 
 
 def test_others_have_their_turn_between_slices(
