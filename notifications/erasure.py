@@ -18,7 +18,7 @@ from django.db.models.functions import Cast, Concat, Now, Upper
 
 from notifications import conf
 from notifications.models import Attempt, DeadLetter, Notification, PushSubscription, Receipt, State
-from notifications.retention import batches, made_before
+from notifications.retention import batches, made_before, still_among
 
 # What has ended, and is not for a person to decide on.
 SETTLED = (
@@ -64,7 +64,14 @@ def erase_old(*, dry_run: bool = False) -> int:
         settled_at__lt=before,
         erased_at=None,
     ).exclude(channel__in=kept)
-    return rows.count() if dry_run else sum(map(_blank, batches(rows)))
+    if dry_run:
+        return rows.count()
+    erased = 0
+    using = router.db_for_write(Notification)
+    for ids in batches(rows):
+        with transaction.atomic(using=using):
+            erased += _blank(still_among(rows.using(using), ids))
+    return erased
 
 
 def erase_person(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from datetime import timedelta
 from typing import Any
 
+from django.db import router, transaction
 from django.db.models import Case, Max, Min, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
@@ -68,6 +69,17 @@ def batches(rows: QuerySet[Any]) -> Iterator[list[int]]:
         last = ids[-1]
 
 
+def still_among(rows: QuerySet[Any], ids: Collection[int]) -> list[int]:
+    """The keys among `ids` whose rows are still among `rows`, locked until the caller's transaction
+    ends.
+
+    Between the choice of a batch and this moment a person may have retried one, or a receipt moved
+    it. What others have locked is about to change, and is left for the next time.
+    """
+    again = rows.filter(pk__in=ids).order_by("pk").select_for_update(skip_locked=True)
+    return list(again.values_list("pk", flat=True))
+
+
 def made_before(model: type[Notification] | type[Task], before: Combinable) -> int:
     """The primary key up to which rows were made before that time; 0 if none was.
 
@@ -93,9 +105,12 @@ def _is_old(before: Combinable) -> Case:
 
 def _delete(rows: QuerySet[Any], *, state: str, queue: str | None) -> int:
     removed = 0
+    using = router.db_for_write(rows.model)
     for ids in batches(rows):
-        rows.model._default_manager.filter(pk__in=ids).delete()
-        removed += len(ids)
+        with transaction.atomic(using=using):
+            ours = still_among(rows.using(using), ids)
+            rows.model._default_manager.using(using).filter(pk__in=ours).delete()
+        removed += len(ours)
     if removed:
         signals.cleaned.tell(
             work=rows.model._meta.model_name, queue=queue, state=state, count=removed

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import jobs, models, operations, receipts, suppressions
+from notifications import erasure, jobs, models, operations, receipts, suppressions
 from notifications.dispatch import notify
 from notifications.erasure import Erased, erase_old, erase_person
 from notifications.errors import WrongState
@@ -141,6 +141,25 @@ def test_the_time_is_a_setting_and_every_night_is_when(
         jobs.serve("default")
     task = Task.objects.get()
     assert (task.state, task.result) == (State.DONE, erased)
+
+
+def test_what_is_retried_while_the_old_is_erased_keeps_what_it_says(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = ask()
+    operations.cancel(row)
+    age(row, 15)
+    choose = erasure.batches
+
+    def batches(rows: Any) -> Iterator[list[int]]:
+        for ids in choose(rows):
+            operations.retry(row)
+            yield ids
+
+    monkeypatch.setattr(erasure, "batches", batches)
+    assert erase_old() == 0
+    assert serve(row).state == State.SENT
+    assert (row.to, row.erased_at) == (ANN, None)
 
 
 def test_nothing_sends_an_erased_message_again(script: Script) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import jobs, kinds, retention, suppressions, synchronising
+from notifications import jobs, kinds, operations, retention, suppressions, synchronising
 from notifications.channels import whatsapp_registry
 from notifications.channels.whatsapp import WhatsAppTemplate
 from notifications.checks import check_templates
@@ -178,6 +179,45 @@ def test_tidying_ends_the_unknown_and_removes_the_old() -> None:
     assert list(left) == [*(each.pk for each in kept), unknown.pk]
     unknown.refresh_from_db()
     assert unknown.state == State.DEAD
+
+
+def test_what_is_retried_while_the_old_is_removed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    retried, gone = old(91, State.DEAD), old(91, State.DEAD)
+    choose = retention.batches
+
+    def batches(rows: Any) -> Iterator[list[int]]:
+        for ids in choose(rows):
+            operations.retry(Notification.objects.get(pk=retried.pk))
+            yield ids
+            monkeypatch.undo()
+
+    monkeypatch.setattr(retention, "batches", batches)
+    assert retention.remove(states=["dead"]) == 1
+    assert Notification.objects.get() == retried
+    assert not Notification.objects.filter(pk=gone.pk).exists()
+
+
+@pytest.mark.postgres_only
+def test_what_somebody_has_in_hand_is_removed_the_next_time() -> None:
+    held, gone = old(91, State.DEAD), old(91, State.DEAD)
+    locked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Notification.objects.select_for_update().get(pk=held.pk)
+            locked.set()
+            assert go_on.wait(10)
+        connections.close_all()
+
+    somebody = threading.Thread(target=hold)
+    somebody.start()
+    assert locked.wait(10)
+    assert retention.remove(states=["dead"]) == 1
+    go_on.set()
+    somebody.join(10)
+    assert Notification.objects.get() == held
+    assert retention.remove(states=["dead"]) == 1
+    assert not Notification.objects.filter(pk=gone.pk).exists()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
