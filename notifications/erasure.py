@@ -83,8 +83,9 @@ def erase_person(
     """Erase what is in all messages to `user` and to `addresses`, whatever their state.
 
     What has not gone out is cancelled. Messages to an address that `user` has now count as theirs
-    unless another user is named in them. Their browsers are forgotten; suppressions stay, for they
-    hold no address and the person does not want to be written to.
+    unless another user is named in them. What goes elsewhere falls back to these addresses no more.
+    Their browsers are forgotten; suppressions stay, for they hold no address and the person does
+    not want to be written to.
     """
     using = router.db_for_write(Notification)
     rows = _theirs(user, addresses)
@@ -92,6 +93,7 @@ def erase_person(
     if dry_run:
         waiting = rows.exclude(held).filter(state=State.PENDING).count()
         return Erased(rows.exclude(held).count(), waiting, rows.filter(held).count())
+    _close_ways(user, addresses)  # first: what has gone on to one of them is then among `rows`
     messages = cancelled = 0
     for ids in batches(rows.exclude(held)):
         with transaction.atomic(using=using):
@@ -132,6 +134,34 @@ def _theirs(user: AbstractBaseUser | None, addresses: Collection[str]) -> QueryS
         own = [each.upper() for each in _addresses_of(user)]
         wanted |= Q(user_id=user.pk) | Q(user=None, address__in=own)
     return rows.alias(address=Upper("to")).filter(wanted, erased_at=None)
+
+
+def _close_ways(user: AbstractBaseUser | None, addresses: Collection[str]) -> None:
+    """Take the person's addresses out of the ways that other messages may still go.
+
+    One pass over the keys of the rows that have such ways, a batch at a time. An index would find
+    them at once, and cost every message a write for what is asked once in a while.
+    """
+    given = {each.upper() for each in addresses}
+    own = given if user is None else given | {each.upper() for each in _addresses_of(user)}
+    using = router.db_for_write(Notification)
+    rows = Notification.objects.using(using).filter(fallback__isnull=False, erased_at=None)
+    for ids in batches(rows):
+        batch = rows.filter(pk__in=ids).only("fallback", "user").order_by("pk")
+        found = [row.pk for row in batch if _ways_beside(row, given, own) != row.fallback]
+        if not found:
+            continue
+        with transaction.atomic(using=using):
+            # Waited for: whoever settles one of them meanwhile goes the way that is left.
+            for row in batch.filter(pk__in=found).select_for_update(no_key=True):
+                left = _ways_beside(row, given, own) or None
+                rows.filter(pk=row.pk).update(fallback=left)
+
+
+def _ways_beside(row: Notification, given: Collection[str], own: Collection[str]) -> list[Any]:
+    """The ways of `row` that do not lead to the person; their `own` addresses may be another's."""
+    unwanted = own if row.user_id is None else given
+    return [way for way in row.fallback or () if way[1].upper() not in unwanted]
 
 
 def _addresses_of(user: AbstractBaseUser) -> Iterator[str]:

@@ -7,16 +7,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError, connections, router, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 
-from notifications import conf, fallback, holds, jobs, operations, receipts
+from notifications import conf, fallback, holds, jobs, operations, receipts, retention
 from notifications.dispatch import Recipient, notify, notify_many
 from notifications.errors import InvalidAddress
 from notifications.kinds import Fallback, Kind
 from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import DeadLetter, Notification, State
+from tests.orders.shop import make_customer
 from tests.scripted import LATER, REFUSED, SCRIPT, SETTINGS, NoteChannel, Script
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -277,3 +278,50 @@ def test_a_failure_told_by_a_receipt_takes_the_next_channel(script: Script) -> N
     assert len(rows()) == 2
     first.refresh_from_db()
     assert first.reason == "131026 not on this service"
+
+
+def test_nobody_falls_back_to_an_address_that_was_erased(script: Script) -> None:
+    [row] = ask()
+    assert operations.erase(addresses=["ANN@example.com"]).messages == 0
+    row.refresh_from_db()
+    assert (row.to, row.fallback) == ("chat-ann@example.com", [["post", "p@example.com"]])
+    script.answer("chat-ann@example.com", REFUSED)
+    serve()
+    assert rows() == [("chat", State.DEAD), ("post", State.SENT)]
+
+
+def test_an_address_that_is_erased_while_the_message_is_under_way_is_not_written_to(
+    script: Script,
+) -> None:
+    def refuse() -> Outcome:
+        operations.erase(addresses=["ann@example.com", "p@example.com"])
+        connections.close_all()
+        return REFUSED
+
+    script.answer("chat-ann@example.com", refuse)
+    [row] = ask()
+    serve()
+    row.refresh_from_db()
+    assert (rows(), row.fallback) == ([("chat", State.DEAD)], None)
+    assert DeadLetter.objects.get().notification == row
+
+
+def test_a_users_own_addresses_are_closed_unless_the_message_is_anothers(script: Script) -> None:
+    ann, bob = make_customer("ann"), make_customer("bob")
+    ways = {"chat": "chat-x@example.com", "note": ann.email}
+    [nobodys] = ask(Recipient(addresses=ways))
+    [bobs] = ask(Recipient(user=bob, addresses=ways))
+    operations.erase(ann)
+    for row in (nobodys, bobs):
+        row.refresh_from_db()
+    assert nobodys.fallback is None
+    assert bobs.fallback[0] == ["note", ann.email]
+
+
+def test_ways_are_looked_through_a_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    for _each in range(5):
+        ask()
+    operations.erase(addresses=["p@example.com"])
+    left = Notification.objects.values_list("fallback", flat=True)
+    assert list(left) == [[["note", "ann@example.com"]]] * 5
