@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import router, transaction
@@ -118,7 +118,8 @@ def _group(rows: QuerySet[Any], source: _Source) -> Iterable[tuple[Key, int, int
     }
     groups = (
         rows.order_by()
-        .annotate(minute=TruncMinute(source.at), **texts)
+        # In UTC: where clocks are set back, an hour of local time comes twice.
+        .annotate(minute=TruncMinute(source.at, tzinfo=UTC), **texts)
         .values("minute", *texts)
         .annotate(number=Count("pk"), took=source.milliseconds or Sum(F("pk") * 0))
     )

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -160,6 +160,18 @@ def test_many_rows_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> No
     count()
     assert sum(told().values()) == 10
     assert Watermark.objects.get(table="attempt").last_id == Attempt.objects.latest("pk").pk
+
+
+def test_the_hour_that_comes_twice_is_counted_where_it_belongs() -> None:
+    with override_settings(TIME_ZONE="Europe/Berlin"):
+        ask(count=2)
+        jobs.serve("note")
+        tallies.count_new()
+        at = [datetime(2025, 10, 26, hour, 30, tzinfo=UTC) for hour in (0, 1)]  # 02:30, twice
+        for attempt, when in zip(Attempt.objects.all(), at, strict=True):
+            Attempt.objects.filter(pk=attempt.pk).update(created_at=when)
+        tallies.count_new()
+        assert list(Tally.objects.order_by("since").values_list("since", flat=True)) == at
 
 
 # -- statistics ---------------------------------------------------------------------------------
