@@ -37,6 +37,7 @@ from notifications.models import (
     Work,
 )
 from notifications.models.work import may_move
+from notifications.redaction import storable
 
 W = TypeVar("W", Notification, Task)
 
@@ -47,6 +48,7 @@ HAPPENINGS = {
     **dict.fromkeys((State.CANCELLED, State.EXPIRED, State.SUPPRESSED), signals.removed),
 }
 
+LONGEST_REASON = 300  # characters
 PARKED = datetime(9999, 1, 1, tzinfo=UTC)  # due_at of rows that wait for a person
 
 
@@ -200,7 +202,7 @@ def release(rows: Sequence[W], *, after: float = 0.0, reason: str = "") -> None:
     """Give claimed rows back without an attempt, due again `after` seconds."""
     for token, group in _by_token(rows):
         _mine(type(group[0]), token).filter(pk__in=[row.pk for row in group]).update(
-            due_at=_from_now(after), token=None, started=False, reason=reason
+            due_at=_from_now(after), token=None, started=False, reason=_fit(reason)
         )
 
 
@@ -367,7 +369,7 @@ def _move(group: list[Settlement]) -> int:
         "state": first.state,
         "token": None,
         "started": False,
-        "reason": first.reason[:300],
+        "reason": _fit(first.reason),
     }
     if first.counted:
         changes["attempts"] = F("attempts") + 1
@@ -386,6 +388,11 @@ def _move(group: list[Settlement]) -> int:
     return updated
 
 
+def _fit(reason: str) -> str:
+    """As much of a reason as its column takes, whatever a task or a provider has put into it."""
+    return storable(reason)[:LONGEST_REASON]
+
+
 def _from_now(seconds: float) -> Any:
     return Now() + timedelta(seconds=seconds) if seconds else Now()
 
@@ -400,7 +407,7 @@ def bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
         name=row.title,
         error=draft.error[:200],
         code=draft.code[:32],
-        reason=draft.reason[:300],
+        reason=_fit(draft.reason),
         traceback=draft.traceback,
         attempts=row.attempts + (1 if one.counted else 0),
         fingerprint=fingerprint(row.title, draft.error, draft.code),

@@ -107,6 +107,27 @@ def test_released_rows_are_due_again_untouched() -> None:
     assert len(claim()) == 1
 
 
+@pytest.mark.parametrize("reason", ["x" * 301, "x\0y", "half a pair: \ud800"])
+def test_a_reason_that_no_column_takes_is_made_to_fit(reason: str) -> None:
+    given_back, parked, dead = ask(3)
+    one, two, three = claim()
+    outbox.release([one], reason=reason)
+    draft = DeadLetterDraft(reason)
+    outbox.settle(
+        [
+            Settlement(two, State.PENDING, False, after=9.0, reason=reason),
+            Settlement(three, State.DEAD, reason=reason, dead=draft),
+        ]
+    )
+    told = {DeadLetter.objects.get(notification=dead).reason}
+    for row in (given_back, parked, dead):
+        row.refresh_from_db()
+        told.add(row.reason)
+    [kept] = told
+    assert kept.startswith(reason[:1])
+    assert len(kept) <= outbox.LONGEST_REASON
+
+
 def test_alike_outcomes_are_settled_by_one_update() -> None:
     ask(20)
     rows = claim(20)
