@@ -12,7 +12,7 @@ rows go first, and the others only if those arrive.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -138,6 +138,7 @@ def stop(row: Task, *, by: Person = None) -> None:
         if not stopped:
             raise WrongState(f"{row} cannot be stopped.")
         audit(by, row, CHANGE, "Stopped.")
+        operations.tell_removed([row], State.CANCELLED, by=by)
 
 
 def describe(row: Task) -> str:
@@ -184,8 +185,8 @@ def work_off(
     if job.verb is Verb.EMPTY:
         queue, done = job.frozen.match["queue"], job.result["done"]
         audit_queue(job.person, queue, f"Emptied {queue}: {done} rows cancelled.")
-        told = {"queue": queue, "state": State.PENDING.value, "count": done, "by": by}
-        signals.cleaned.tell(**told)
+        person = operations.key_of(job.person)
+        signals.cleaned.tell(queue=queue, state=State.PENDING.value, count=done, by=person)
     return job.result
 
 
@@ -264,7 +265,11 @@ class _Job:
         if self.row is None:  # called as a plain function
             return True
         share = min(99, 100 * self.result["done"] // max(1, self.frozen.count))
-        return outbox.update_ours(self.row, progress=share, result=self.result)
+        ours = outbox.update_ours(self.row, progress=share, result=self.result)
+        if ours:
+            using = router.db_for_write(Task)
+            signals.progress.tell_rows([self.row], using=using, percent=share)
+        return ours
 
 
 # -- one batch: how many rows, and which -------------------------------------------------------
@@ -285,9 +290,10 @@ def _retry(keys: Sequence[int], *, by: Person) -> tuple[int, list[tuple[str, int
         model._default_manager.filter(pk__in=pks).update(**operations.AFRESH)
         DeadLetter.objects.filter(**{f"{link}__in": pks}).delete()
         audit_all(by, ours, CHANGE, "Retried.")
-        signals.waiting.tell_rows(ours, using=router.db_for_write(model), by=_key(by))
+        using = router.db_for_write(model)
+        signals.waiting.tell_rows(ours, using=using, by=operations.key_of(by))
         for queue in {row.queue for row in ours}:
-            rings.ring_on_commit(queue, router.db_for_write(model))
+            rings.ring_on_commit(queue, using)
         works += [(link, pk) for pk in pks]
     return len(works), works
 
@@ -296,8 +302,16 @@ def _discard(keys: Sequence[int], *, by: Person) -> tuple[int, list[tuple[str, i
     letters = DeadLetter.objects.filter(pk__in=keys).order_by("pk").select_for_update()
     ours = list(letters.defer("traceback"))
     audit_all(by, ours, DELETION, "Discarded without sending.")
+    operations.tell_removed(_works_of(ours), State.DEAD, by=by)
     DeadLetter.objects.filter(pk__in=[letter.pk for letter in ours]).delete()
     return len(ours), []
+
+
+def _works_of(letters: Sequence[DeadLetter]) -> Iterator[Notification | Task]:
+    """The rows that gave up; nobody asks for them unless somebody listens."""
+    for model, heavy in _HEAVY.items():
+        pks = [getattr(letter, f"{model._meta.model_name}_id") for letter in letters]
+        yield from model._default_manager.filter(pk__in=pks).defer(*heavy)
 
 
 def _empty(queue: str, keys: Sequence[int], *, by: Person) -> tuple[int, list[tuple[str, int]]]:

@@ -6,7 +6,7 @@ Each takes `by`, the person, and leaves an audit line (Django's LogEntry) when o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -124,7 +124,7 @@ def retry(row: Notification | Task, *, by: Person = None) -> None:
             raise WrongState(f"{row} is {_state_of(row)}: only what ended unsent can be retried.")
         DeadLetter.objects.using(using).filter(**_link(row)).delete()
         audit(by, row, CHANGE, "Retried.")
-        signals.waiting.tell_rows([row], using=using, by=_key(by))
+        signals.waiting.tell_rows([row], using=using, by=key_of(by))
         rings.ring_on_commit(row.queue, using)
 
 
@@ -148,7 +148,7 @@ def cancel(row: Notification | Task, *, by: Person = None) -> None:
         if not moved:
             raise WrongState(f"{row} is {_state_of(row)}: only what waits can be cancelled.")
         audit(by, row, CHANGE, "Cancelled.")
-        _tell_removed(row, State.CANCELLED, by)
+        tell_removed([row], State.CANCELLED, by=by)
 
 
 def remove(row: Notification | Task, *, by: Person = None) -> None:
@@ -163,7 +163,7 @@ def remove(row: Notification | Task, *, by: Person = None) -> None:
         if now is None or (now.token is not None and now.started):
             raise WrongState(f"{row} is {'being sent' if now else 'gone'}.")
         audit(by, row, DELETION, f"Removed: it was {now.state}.")
-        _tell_removed(row, now.state, by)
+        tell_removed([row], now.state, by=by)
         now.delete()
 
 
@@ -183,7 +183,7 @@ def discard(letter: DeadLetter, *, by: Person = None) -> None:
     """Remove a dead letter without sending; its row stays dead."""
     with transaction.atomic(using=router.db_for_write(DeadLetter)):
         audit(by, letter, DELETION, f"Discarded without sending: {letter.reason}")
-        _tell_removed(letter.work, State.DEAD, by)
+        tell_removed([letter.work], State.DEAD, by=by)
         letter.delete()
 
 
@@ -381,7 +381,7 @@ def empty(queue: str, *, by: Person = None) -> int:
     cancelled = 0
     for ids in batches(waiting_in(queue)):
         cancelled += waiting_in(queue).filter(pk__in=ids).update(**EMPTIED)
-    signals.cleaned.tell(queue=queue, state=State.PENDING.value, count=cancelled, by=_key(by))
+    signals.cleaned.tell(queue=queue, state=State.PENDING.value, count=cancelled, by=key_of(by))
     audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
     return cancelled
 
@@ -446,6 +446,17 @@ def adopt(*, by: Person = None) -> str:
 # -- parts --------------------------------------------------------------------------------------
 
 
+def tell_removed(rows: Iterable[Notification | Task], state: str, *, by: Person) -> None:
+    """Say after the commit that `rows`, which stand so, will not go out."""
+    using = router.db_for_write(Notification)
+    signals.removed.tell_rows(rows, using=using, state=str(state), by=key_of(by))
+
+
+def key_of(by: Person) -> Any:
+    """How signals name a person."""
+    return None if by is None else by.pk
+
+
 def _each(rows: QuerySet[Any], verb: Callable[..., None], by: Person) -> int:
     """Do `verb` to each row; those in the wrong state are left alone. How many were done."""
     done = 0
@@ -468,15 +479,6 @@ def _state_of(row: Notification | Task) -> str:
     if now is None:
         return "gone"
     return "erased" if getattr(now, "erased_at", None) else str(now.state)
-
-
-def _tell_removed(row: Notification | Task, state: str, by: Person) -> None:
-    using = router.db_for_write(type(row))
-    signals.removed.tell_rows([row], using=using, state=str(state), by=_key(by))
-
-
-def _key(by: Person) -> Any:
-    return None if by is None else by.pk
 
 
 def _link(row: Notification | Task) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from notifications.models import Alert, DeadLetter, Hold, Notification, Priority
 from notifications.service import Service, serve_safely
 from notifications.signals import Happening
 from notifications.tasks import task
+from tests.orders.shop import make_customer
 from tests.scripted import LATER, REFUSED, Note, Script, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -241,6 +242,34 @@ def test_retrying_and_emptying_in_the_background_are_told(script: Script, heard:
     jobs.serve("default")
     [emptied] = [facts for name, facts in heard if name == "cleaned"]
     assert (emptied["queue"], emptied["count"]) == ("note", 1)
+
+
+def test_discarding_in_the_background_and_stopping_that_are_told(
+    script: Script, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 1)
+    ann = make_customer()
+    script.answer(BOB, REFUSED)
+    mail = ask()
+    jobs.serve("note")
+    gone = Task.objects.create(name="shop.load", queue="documents", state=State.DEAD)
+    DeadLetter.objects.create(task=gone, name=gone.name, reason="r", attempts=1)
+    row = bulk.start(Verb.DISCARD, bulk.freeze_letters(), by=ann)
+    heard.clear()
+    jobs.serve("default")
+    told = [facts for name, facts in heard if name == "removed"]
+    assert [(each["work"], each["id"], each["state"], each["by"]) for each in told] == [
+        ("notification", mail.pk, "dead", ann.pk), ("task", gone.pk, "dead", ann.pk),
+    ]  # fmt: skip
+    far = [(facts["id"], facts["percent"]) for name, facts in heard if name == "progress"]
+    assert far == [(row.pk, 50), (row.pk, 99)]
+    ask()
+    row = bulk.start(Verb.EMPTY, bulk.freeze_queue("note"))
+    heard.clear()
+    bulk.stop(row)
+    assert [(name, facts["id"], facts["state"]) for name, facts in heard] == [
+        ("removed", row.pk, "cancelled")
+    ]
 
 
 def test_an_error_of_the_machinery_is_told(
