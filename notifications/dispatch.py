@@ -91,7 +91,7 @@ def notify(
 
     Raises InvalidAddress when somebody has a usable address on none of the kind's channels, or
     lacks one on one of `channels`, InvalidPayload for a context that is not plain,
-    UnknownChannel, and OutsideTransaction in strict mode.
+    UnknownChannel, ValueError for a wrong option, and OutsideTransaction in strict mode.
     """
     if is_muted():
         logger.debug("muted: %s", kind.name)
@@ -285,7 +285,7 @@ def _options(
     if expires_after is not None:
         expires = (Now() if due is None else due) + expires_after
     return _Options(
-        priority=priority,
+        priority=Priority(priority).value,  # refuses a number that is none
         about_type="" if about is None else about._meta.label_lower,
         about_id="" if about is None else str(about.pk),
         due=due,

@@ -67,6 +67,9 @@ class TaskFunction:
     run_after: datetime | timedelta | None = None
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        Priority(self.priority)  # refuses a number that is none, here and now
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it here and now, as a plain function."""
         return self.func(*args, **kwargs)

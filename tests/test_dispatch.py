@@ -120,6 +120,7 @@ def test_a_call_may_set_its_own_retry_policy() -> None:
         ({"delay": 1, "at": timezone.now()}, ValueError, "not both"),
         ({"at": datetime.datetime(2026, 1, 1)}, ValueError, "time zone"),
         ({"retries": -1}, ValueError, "negative"),
+        ({"priority": 5}, ValueError, r"5 is no priority; there are CRITICAL \(0\), "),
     ],
 )
 def test_a_wrong_call_is_refused_before_anything_is_written(

@@ -10,12 +10,20 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import Group
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from notifications import jobs, tasks
 from notifications.errors import InvalidPayload
-from notifications.models import Attempt, DeadLetter, Priority, Schedule, State, Task
+from notifications.models import (
+    Attempt,
+    DeadLetter,
+    Notification,
+    Priority,
+    Schedule,
+    State,
+    Task,
+)
 from notifications.retries import RetryPolicy
 from notifications.tasks import current_task, set_progress, task
 from tests.scripted import scripted
@@ -179,6 +187,16 @@ def test_a_call_can_be_put_off_and_keyed() -> None:
     jobs.serve("default")
     row = Task.objects.get()
     assert (row.state, row.priority) == (State.PENDING, Priority.LOW)
+
+
+@pytest.mark.parametrize("number", [-1, 4])
+def test_a_priority_that_is_none_is_refused_by_name_and_by_the_database(number: int) -> None:
+    with pytest.raises(ValueError, match="is no priority"):
+        add.using(priority=number)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Task.objects.create(name=add.name, queue="default", priority=number)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Notification.objects.create(channel="note", queue="note", to="a@b", priority=number)
 
 
 def test_many_calls_are_one_statement() -> None:

@@ -413,7 +413,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'task',
                 'verbose_name_plural': 'tasks',
                 'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed'), models.Index(condition=models.Q(('attempts__gt', 0), ('state', 'pending')), fields=['-id'], name='ntf_task_retrying')],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('name', 'key'), name='ntf_task_key')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('priority__in', [0, 1, 2, 3])), name='ntf_task_priority'), models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('name', 'key'), name='ntf_task_key')],
             },
         ),
         migrations.CreateModel(
@@ -486,6 +486,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='notification',
             index=models.Index(condition=models.Q(('state', 'unknown')), fields=['settled_at'], name='ntf_message_unknown'),
+        ),
+        migrations.AddConstraint(
+            model_name='notification',
+            constraint=models.CheckConstraint(condition=models.Q(('priority__in', [0, 1, 2, 3])), name='ntf_message_priority'),
         ),
         migrations.AddConstraint(
             model_name='notification',

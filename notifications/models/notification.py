@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
-from notifications.models.work import State, Work, work_indexes
+from notifications.models.work import State, Work, work_constraints, work_indexes
 
 
 class Notification(Work):
@@ -108,6 +108,7 @@ class Notification(Work):
             ),
         ]
         constraints = [
+            *work_constraints("ntf_message"),
             models.UniqueConstraint(
                 fields=["channel", "key"],
                 name="ntf_message_key",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from notifications.models.work import Work, work_indexes
+from notifications.models.work import Work, work_constraints, work_indexes
 
 
 class Task(Work):
@@ -24,6 +24,7 @@ class Task(Work):
         verbose_name_plural = _("tasks")
         indexes = work_indexes("ntf_task")
         constraints = [
+            *work_constraints("ntf_task"),
             models.UniqueConstraint(
                 fields=["name", "key"], name="ntf_task_key", condition=models.Q(key__isnull=False)
             ),

@@ -8,7 +8,7 @@ Every move is one conditional UPDATE with the token in its WHERE.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from django.db import models
 from django.db.models.functions import Now
@@ -25,6 +25,12 @@ class Priority(models.IntegerChoices):
     HIGH = 1, _("high")
     NORMAL = 2, _("normal")
     LOW = 3, _("low")
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        """Say which there are: a row of any other priority would never be claimed."""
+        known = ", ".join(f"{each.name} ({each.value})" for each in cls)
+        raise ValueError(f"{value!r} is no priority; there are {known}.")
 
 
 class State(models.TextChoices):
@@ -200,5 +206,14 @@ def work_indexes(prefix: str) -> list[models.Index]:
             fields=["-id"],
             name=f"{prefix}_retrying",
             condition=models.Q(state=State.PENDING, attempts__gt=0),
+        ),
+    ]
+
+
+def work_constraints(prefix: str) -> list[models.BaseConstraint]:
+    """What holds for every row of a table of work; `prefix` makes the names unique."""
+    return [
+        models.CheckConstraint(
+            condition=models.Q(priority__in=Priority.values), name=f"{prefix}_priority"
         ),
     ]
