@@ -290,9 +290,6 @@ def _run(row: Task) -> None:
     if row.started:
         _settle_lapsed(row, function)
         return
-    if row.expires_at is not None and row.expires_at <= row.due_at:
-        outbox.settle([Settlement(row, State.EXPIRED, False, reason="too late to run")])
-        return
     if not outbox.start([row], lease=function.seconds + MARGIN):
         return
     began = time.monotonic()
