@@ -57,8 +57,9 @@ class TooMany(NotificationsError):
         super().__init__(f"Enough tests for now: the next may go out in {round(self.wait)} s.")
 
 
-class TaskTimeout(NotificationsError, TimeoutError):
-    """Raised inside a task that runs longer than its timeout."""
+class TaskTimeout(BaseException):
+    """Raised inside a task that runs longer than its timeout; no Exception, because a task that
+    forgives whatever goes wrong in a loop must not forgive this too."""
 
 
 class NotYet(NotificationsError):

@@ -31,7 +31,13 @@ from django.db import connections, router, transaction
 from django.db.models.functions import Now
 
 from notifications import conf, holds, inserts, outbox, rings, signals, tracing
-from notifications.errors import InvalidPayload, NotYet, OutsideTransaction, UnknownTask
+from notifications.errors import (
+    InvalidPayload,
+    NotYet,
+    OutsideTransaction,
+    TaskTimeout,
+    UnknownTask,
+)
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Priority, Schedule, State, Task
 from notifications.outbox import DeadLetterDraft, Settlement
@@ -305,7 +311,7 @@ def _run(row: Task) -> None:
         logger.warning("task %s (%s) lost its lease; nothing was kept", row.pk, row.name)
     except NotYet as wait:
         outbox.release([row], after=wait.after, reason=str(wait))
-    except Exception as error:
+    except (Exception, TaskTimeout) as error:
         _fail(row, function, error, milliseconds=_since(began))
     finally:
         _current.reset(token)
@@ -321,7 +327,7 @@ def _check_result(result: Any, function: TaskFunction) -> None:
     check_plain({"result": result}, where=f"the result of {function.name}")
 
 
-def _fail(row: Task, function: TaskFunction, error: Exception, *, milliseconds: int) -> None:
+def _fail(row: Task, function: TaskFunction, error: BaseException, *, milliseconds: int) -> None:
     logger.warning("task %s (%s) failed: %s", row.pk, row.name, describe(error))
     outcome = Outcome(
         Verdict.LATER,

@@ -60,6 +60,16 @@ def sleeper() -> None:
     time.sleep(5)
 
 
+@task(name="test.forgiver", timeout=0.2, retry=RetryPolicy(retries=0))
+def forgiver() -> None:
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except Exception:
+            continue
+
+
 @task(name="test.object")
 def give_object() -> object:
     return object()
@@ -135,6 +145,18 @@ def test_a_task_that_takes_too_long_is_ended() -> None:
     jobs.serve("default")
     assert time.monotonic() - began < 3
     assert DeadLetter.objects.get().error == "TaskTimeout"
+
+
+def test_a_task_that_forgives_whatever_goes_wrong_is_ended_too() -> None:
+    row = enqueue(forgiver)
+    began = time.monotonic()
+    jobs.serve("default")
+    assert time.monotonic() - began < 1.2
+    row.refresh_from_db()
+    assert (row.state, row.reason) == (
+        State.DEAD,
+        "TaskTimeout: the task ran longer than 0.2 s (attempt 1 of 1)",
+    )
 
 
 def test_a_result_that_is_no_plain_value_is_an_error_of_the_task() -> None:

@@ -29,12 +29,13 @@ from rq.serializers import DefaultSerializer
 
 from notifications import jobs, previews, rings
 from notifications.kinds import Kind, get_kind
-from notifications.models import State, Task
+from notifications.models import Attempt, State, Task
+from notifications.retries import RetryPolicy
 from notifications.ringjobs import RingQueue
 from notifications.testing.guarded import GuardedProcess, find_free_port, make_folder
 from notifications.testing.redis_server import RedisServer, find_program
 from notifications.worker import Guarded, SimpleWorker, Worker, guard, preload
-from tests.probe.notifications import fail_twice, leave, linger
+from tests.probe.notifications import fail_twice, forgive, leave, linger
 from tests.workers import CommandProcess, WorkerProcess, is_alive, run_command, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -317,6 +318,21 @@ def test_a_worker_stops_although_the_signal_came_in_a_finaliser(
     monkeypatch.setattr(worker, "heartbeat", beat)
     worker.work()
     assert gone
+
+
+@pytest.mark.parametrize("worker_class", CLASSES)
+def test_a_task_that_forgives_every_error_is_ended_and_recorded(
+    worker_class: str, trace: Path, redis: Redis
+) -> None:
+    with WorkerProcess("--worker-class", worker_class) as worker:
+        worker.wait_ready(redis)
+        row = enqueue(forgive.using(retry=RetryPolicy(retries=0)), trace)
+        wait_until(lambda: "begin" in words(trace))
+        began = time.monotonic()
+        wait_until(lambda: state(row) == State.DEAD)
+        assert 0.5 < time.monotonic() - began < 2.5  # its timeout is a second
+        wait_done(enqueue(leave, trace))
+    assert Attempt.objects.get(task=row).text == "TaskTimeout: the task ran longer than 1 s"
 
 
 @pytest.mark.timeout(20)  # it would listen for 25 seconds
