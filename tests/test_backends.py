@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from email.mime.image import MIMEImage
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.core.mail import EmailMessage, EmailMultiAlternatives
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from notifications.contents import unseal
@@ -113,6 +116,61 @@ def test_what_cannot_be_queued_raises_unless_it_shall_fail_silently() -> None:
     with pytest.raises(InvalidMessage, match="one line"):
         mail.send_mail("Hello\nBcc: x@example.com", "text", "shop@example.com", ["ann@example.com"])
     assert not Notification.objects.exists()
+
+
+@pytest.mark.parametrize("silently", [False, True])
+def test_a_caller_who_forgives_a_refusal_goes_on_in_its_transaction(silently: bool) -> None:
+    with transaction.atomic():
+        Group.objects.create(name="before")
+        with suppress(InvalidAddress):
+            mail.send_mail("Hello", "text", None, ["not an address"], fail_silently=silently)
+        Group.objects.create(name="after")
+    assert Group.objects.count() == 2
+    assert not Notification.objects.exists()
+
+
+def test_a_mail_that_the_database_refuses_takes_no_other_along(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    messages = [
+        EmailMessage("Hello", "text", None, [f"{name}@example.com"])
+        for name in ("ann", "bob", "cy")
+    ]
+    with refusing("bob@example.com"), transaction.atomic():
+        Group.objects.create(name="before")
+        assert mail.get_connection(fail_silently=True).send_messages(messages) == 2
+        Group.objects.create(name="after")
+    assert Group.objects.count() == 2
+    assert {row.to for row in Notification.objects.all()} == {"ann@example.com", "cy@example.com"}
+    assert "a mail could not be queued" in caplog.text
+    assert "bob@example.com" not in caplog.text
+
+
+@contextmanager
+def refusing(address: str) -> Iterator[None]:
+    """A database whose constraints forbid messages to `address`."""
+    with connection.cursor() as cursor:
+        cursor.execute(REFUSAL[connection.vendor].format(address=address))
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(PARDON[connection.vendor])
+
+
+REFUSAL = {
+    "sqlite": """
+        CREATE TRIGGER refusal BEFORE INSERT ON notifications_notification
+        WHEN NEW."to" = '{address}' BEGIN SELECT RAISE(ABORT, 'refused'); END
+    """,
+    "postgresql": """
+        ALTER TABLE notifications_notification ADD CONSTRAINT refusal CHECK ("to" <> '{address}')
+    """,
+}
+PARDON = {
+    "sqlite": "DROP TRIGGER refusal",
+    "postgresql": "ALTER TABLE notifications_notification DROP CONSTRAINT refusal",
+}
 
 
 def test_a_preview_of_mail_that_was_sent_says_that_it_is_gone() -> None:
