@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import models, router
+from django.db import models, router, transaction
 from django.db.models.functions import Now
 
 from notifications import conf, contents, inserts, rings, signals, tracing
 from notifications.channels import whatsapp
 from notifications.channels.whatsapp_template import ButtonValue, WhatsAppTemplate
-from notifications.errors import InvalidAddress, InvalidMessage, UnknownChannel
+from notifications.errors import InvalidAddress, InvalidMessage, KeyReused, UnknownChannel
 from notifications.kinds import Channels, Kind, ways
 from notifications.message import Attachment, Media
 from notifications.models import Notification, Priority, State
@@ -31,9 +32,6 @@ from notifications.retries import Backoff, RetryPolicy
 from notifications.tasks import check_plain, due_at, require_transaction
 
 logger = logging.getLogger("notifications.dispatch")
-
-
-LONGEST_KEY = 200  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +83,15 @@ def notify(
     reach them.
 
     `context` holds ids and plain facts for the templates; `about` is the object it is about.
-    With a `key` the same call made twice gives the same rows. `delay` (seconds or timedelta) or
-    `at` (aware datetime) put it off; `expires_after` drops it if it is still waiting so long
-    after its time. The rest overrides the kind's priority and retry policy. Returns the rows.
+    With a `key` the same call made twice gives the same rows: under one key each address on each
+    channel gets one message. `delay` (seconds or timedelta) or `at` (aware datetime) put it off;
+    `expires_after` drops it if it is still waiting so long after its time. The rest overrides the
+    kind's priority and retry policy. Returns the rows.
 
     Raises InvalidAddress when somebody has a usable address on none of the kind's channels, or
     lacks one on one of `channels`, InvalidPayload for a context that is not plain,
-    UnknownChannel, ValueError for a wrong option, and OutsideTransaction in strict mode.
+    UnknownChannel, KeyReused for a key that another kind or user has had at the same address,
+    ValueError for a wrong option, and OutsideTransaction in strict mode.
     """
     if is_muted():
         logger.debug("muted: %s", kind.name)
@@ -368,11 +368,7 @@ def _rows_of_way(
     each address there, of which the first alone falls back to the other channels."""
     (channel, [address, *more]), *others = _ways(recipient, [conf.channel(name) for name in among])
     rows = [_row(recipient, channel, address, options, others=others, **given)]
-    for each in more:
-        row = _row(recipient, channel, each, options, **given)
-        row.key = row.key and f"{row.key}:{each}"[-LONGEST_KEY:]
-        rows.append(row)
-    return rows
+    return rows + [_row(recipient, channel, each, options, **given) for each in more]
 
 
 def _row(
@@ -457,7 +453,7 @@ def _insert(rows: list[Notification]) -> list[Notification]:
     using = router.db_for_write(Notification)
     require_transaction(using)
     if any(row.key is not None for row in rows):
-        rows = [_insert_once(row, using) for row in rows]
+        rows = _insert_once(rows, using)
     else:
         inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
@@ -470,9 +466,15 @@ def _insert(rows: list[Notification]) -> list[Notification]:
     return rows
 
 
-def _insert_once(row: Notification, using: str) -> Notification:
-    if row.key is None:
-        inserts.insert([row], using=using)
-        return row
-    inserts.insert([row], using=using, ignore_conflicts=True)
-    return Notification.objects.using(using).get(channel=row.channel, key=row.key)
+def _insert_once(rows: list[Notification], using: str) -> list[Notification]:
+    """Insert `rows`, of which some have a key: of one key each address has one message."""
+    # A key that is refused takes back what this call wrote for others; of one row that is nothing.
+    with transaction.atomic(using=using) if len(rows) > 1 else nullcontext():
+        kept = inserts.insert_once(rows, using=using, unique=("channel", "key", "to"))
+        for row, one in zip(rows, kept, strict=True):
+            if row.kind != one.kind or (row.user_id and one.user_id not in (row.user_id, None)):
+                raise KeyReused(
+                    f"The key {row.key!r} was used before, for {one} to the same address: give "
+                    f"another key to this {row.title}."
+                )
+    return kept

@@ -21,6 +21,10 @@ class InvalidPayload(NotificationsError, TypeError):
     """Raised when a payload or context holds more than plain values, such as a model object."""
 
 
+class KeyReused(NotificationsError, ValueError):
+    """Raised when an idempotency key comes back with something else than it was first used for."""
+
+
 class AddressGone(NotificationsError):
     """Raised while a message is made whose address has ceased to exist."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from django.db import connections
@@ -67,6 +68,27 @@ def insert(
             cursor.execute(f"{head} {', '.join(lines)}{end}", params)
             if filled and not ignore_conflicts:
                 _fill(batch, cursor.fetchall(), compiler)
+
+
+def insert_once(rows: Sequence[M], *, using: str, unique: Sequence[str]) -> list[M]:
+    """Insert those of `rows` that no other row equals in the fields `unique`, which a constraint
+    covers; each row as it is kept now. A row with None in one of these fields is always new.
+    """
+    identity: Callable[[M], tuple[Any, ...]] = attrgetter(*unique)
+    insert([row for row in rows if None in identity(row)], using=using)
+    once = [row for row in rows if None not in identity(row)]
+    insert(once, using=using, ignore_conflicts=True)
+    *shared, last = unique
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in once:
+        *values, own = identity(row)
+        groups.setdefault(tuple(values), []).append(own)
+    kept: dict[tuple[Any, ...], M] = {}
+    for group, owns in groups.items():
+        among = type(rows[0])._base_manager.using(using)
+        found = among.filter(**dict(zip(shared, group, strict=True)), **{f"{last}__in": owns})
+        kept |= {identity(row): row for row in found}
+    return [row if None in identity(row) else kept[identity(row)] for row in rows]
 
 
 def _fill(rows: Sequence[Model], found: Sequence[Any], compiler: SQLCompiler) -> None:

@@ -33,6 +33,7 @@ from django.db.models.functions import Now
 from notifications import conf, holds, inserts, outbox, rings, signals, tracing
 from notifications.errors import (
     InvalidPayload,
+    KeyReused,
     NotYet,
     OutsideTransaction,
     TaskTimeout,
@@ -97,7 +98,8 @@ class TaskFunction:
     def enqueue(self, **payload: Any) -> Task:
         """One durable call, with keyword arguments of plain values. Raises InvalidPayload.
 
-        With a `key`, a second call of the same key returns the first row.
+        With a `key`, a second call of the same key returns the first row, and raises KeyReused if
+        its arguments are others.
         """
         return self.bulk_enqueue([payload])[0]
 
@@ -219,7 +221,7 @@ def insert(rows: list[Task]) -> list[Task]:
     using = router.db_for_write(Task)
     require_transaction(using)
     if any(row.key is not None for row in rows):
-        rows = [_insert_once(row, using) for row in rows]
+        rows = _insert_once(rows, using)
     else:
         inserts.insert(rows, using=using)
     for queue in {row.queue for row in rows}:
@@ -278,12 +280,18 @@ def require_transaction(using: str) -> None:
     )
 
 
-def _insert_once(row: Task, using: str) -> Task:
-    if row.key is None:
-        inserts.insert([row], using=using)
-        return row
-    inserts.insert([row], using=using, ignore_conflicts=True)
-    return Task.objects.using(using).get(name=row.name, key=row.key)
+def _insert_once(rows: list[Task], using: str) -> list[Task]:
+    """Insert `rows`, of which some have a key: of one key each function has one call."""
+    # A key that is refused takes back what this call wrote beside it; of one row that is nothing.
+    with transaction.atomic(using=using) if len(rows) > 1 else nullcontext():
+        kept = inserts.insert_once(rows, using=using, unique=("name", "key"))
+        for row, one in zip(rows, kept, strict=True):
+            if json.loads(json.dumps(row.payload)) != one.payload:
+                raise KeyReused(
+                    f"The key {row.key!r} was used before, for {one} with other arguments: give "
+                    "another key to this call."
+                )
+    return kept
 
 
 def _run(row: Task) -> None:

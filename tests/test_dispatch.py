@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -13,11 +14,17 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from notifications.dispatch import Recipient, notify, notify_many
-from notifications.errors import InvalidAddress, InvalidPayload, OutsideTransaction, UnknownChannel
+from notifications.dispatch import Recipient, notify, notify_many, send_email
+from notifications.errors import (
+    InvalidAddress,
+    InvalidPayload,
+    KeyReused,
+    OutsideTransaction,
+    UnknownChannel,
+)
 from notifications.models import Notification, Priority
 from notifications.muting import muted
-from tests.scripted import Note, scripted
+from tests.scripted import SETTINGS, Note, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +65,72 @@ def test_the_same_key_gives_the_same_row() -> None:
         [second] = notify(Note, to="ann@example.com", key="order-7")
         [other] = notify(Note, to="ann@example.com", key="order-8")
     assert first.pk == second.pk != other.pk
+    assert Notification.objects.count() == 2
+
+
+def test_under_one_key_each_recipient_has_a_message_whatever_their_order() -> None:
+    with transaction.atomic():
+        first = notify(Note, to=["ann@example.com", "bob@example.com"], key="order-7")
+        again = notify(Note, to=["bob@example.com", "cy@example.com"], key="order-7")
+        alone = notify(Note, to="ann@example.com", key="order-7")
+    assert [row.to for row in first] == ["ann@example.com", "bob@example.com"]
+    assert [row.pk for row in again] == [first[1].pk, again[1].pk]
+    assert [row.pk for row in alone] == [first[0].pk]
+    assert Notification.objects.count() == 3
+
+
+def test_recipients_may_have_keys_of_their_own_or_none() -> None:
+    def ask() -> list[Notification]:
+        people = [
+            Recipient(addresses={"note": "ann@example.com"}, key="a"),
+            Recipient(addresses={"note": "bob@example.com"}),
+            Recipient(addresses={"note": "cy@example.com"}, key="c"),
+        ]
+        with transaction.atomic():
+            return notify(Note, to=people)
+
+    ann, bob, cy = ask()
+    assert [row.to[0] for row in (ann, bob, cy)] == ["a", "b", "c"]
+    again = ask()
+    assert [row.pk for row in again] == [ann.pk, again[1].pk, cy.pk]
+    assert again[1].pk != bob.pk
+    assert Notification.objects.count() == 4
+
+
+def test_a_key_works_for_mail_without_a_kind_and_for_each_of_its_recipients(settings: Any) -> None:
+    settings.NOTIFICATIONS = {**SETTINGS, "CHANNELS": {"email": {}}}
+    people = ["ann@example.com", "bob@example.com"]
+    with transaction.atomic():
+        first = send_email(to=people, subject="Hello", text="you", key="greeting")
+        again = send_email(to=people[::-1], subject="Hello", text="you", key="greeting")
+    assert [row.pk for row in again] == [row.pk for row in first[::-1]]
+    assert [row.to for row in first] == people
+
+
+class Other(Note):
+    """Another kind."""
+
+    name = "test_other_note"
+
+
+def test_a_key_of_another_kind_is_refused_and_nothing_is_written() -> None:
+    with transaction.atomic():
+        notify(Note, to="bob@example.com", key="order-7")
+        with pytest.raises(KeyReused, match=r"'order-7'.*test_note #\d+ to the same address"):
+            notify(Other, to=["ann@example.com", "bob@example.com"], key="order-7")
+        assert Notification.objects.count() == 1
+        notify(Other, to="ann@example.com", key="order-7")  # who has none under this key
+    assert Notification.objects.count() == 2
+
+
+def test_two_users_with_one_address_need_two_keys() -> None:
+    users = get_user_model().objects
+    ann, bob = (users.create_user(name, email="both@example.com") for name in ("ann", "bob"))
+    with pytest.raises(KeyReused), transaction.atomic():
+        notify(Note, to=[ann, bob], key="order-7")
+    assert not Notification.objects.exists()
+    with transaction.atomic():
+        notify(Note, to=[Recipient(user, key=f"order-7-{user.pk}") for user in (ann, bob)])
     assert Notification.objects.count() == 2
 
 

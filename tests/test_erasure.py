@@ -109,6 +109,15 @@ def test_what_ended_long_ago_keeps_its_facts_only(script: Script) -> None:
     assert erase_old() == 0
 
 
+def test_messages_of_one_key_are_erased_with_their_key() -> None:
+    with transaction.atomic():
+        rows = notify(Note, to=[ANN, "bob@example.com"], key=f"wishes-of-{ANN}")
+    for row in rows:
+        age(serve(row), 15)
+    assert erase_old() == 2
+    assert ANN not in everything()
+
+
 def test_what_is_young_dead_or_waiting_keeps_what_it_holds(script: Script) -> None:
     young = age(sent(script), 13)
     script.answer("bob@example.com", REFUSED)

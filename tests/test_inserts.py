@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from notifications.inserts import insert
+from notifications.inserts import insert, insert_once
 from notifications.models import Attempt, Notification, Priority, State, Task
 
 pytestmark = pytest.mark.django_db
@@ -80,6 +80,20 @@ def test_what_conflicts_is_left_out() -> None:
     insert([second], using="default", ignore_conflicts=True)
     assert second.pk is None
     assert list(Notification.objects.values_list("pk", flat=True)) == [first.pk]
+
+
+def test_rows_that_are_there_come_back_in_their_places_and_others_are_inserted_at_once() -> None:
+    unique = ("channel", "key", "to")
+    [first] = insert_once(rows(1, key="once"), using="default", unique=unique)
+    plain, *keyed = rows(1) + rows(3, key="once")
+    keyed[0].to, keyed[2].to = "bob@example.com", "cy@example.com"
+    with CaptureQueriesContext(connection) as queries:
+        made = insert_once([*keyed, plain], using="default", unique=unique)
+    assert len(queries.captured_queries) == 3
+    assert [row.to for row in made] == [keyed[0].to, first.to, keyed[2].to, plain.to]
+    assert made[1].pk == first.pk
+    assert Notification.objects.count() == 4
+    assert len({row.pk for row in made}) == 4
 
 
 def test_nothing_to_insert_is_no_query() -> None:

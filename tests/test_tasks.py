@@ -14,7 +14,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from notifications import jobs, tasks
-from notifications.errors import InvalidPayload
+from notifications.errors import InvalidPayload, KeyReused
 from notifications.models import (
     Attempt,
     DeadLetter,
@@ -219,6 +219,18 @@ def test_a_priority_that_is_none_is_refused_by_name_and_by_the_database(number: 
         Task.objects.create(name=add.name, queue="default", priority=number)
     with pytest.raises(IntegrityError), transaction.atomic():
         Notification.objects.create(channel="note", queue="note", to="a@b", priority=number)
+
+
+def test_a_key_with_other_arguments_is_refused_and_nothing_is_written() -> None:
+    once = add.using(key="once")
+    with transaction.atomic():
+        row = once.enqueue(a=1, b=[2, 3])
+        assert once.enqueue(a=1, b=(2, 3)).pk == row.pk
+        with pytest.raises(KeyReused, match=r"'once'.*test\.add #\d+ with other arguments"):
+            once.enqueue(a=2, b=[2, 3])
+        with pytest.raises(KeyReused):
+            add.using(key="other").bulk_enqueue([{"a": 1, "b": 1}, {"a": 2, "b": 2}])
+    assert Task.objects.get().pk == row.pk
 
 
 def test_many_calls_are_one_statement() -> None:

@@ -110,7 +110,7 @@ class Notification(Work):
         constraints = [
             *work_constraints("ntf_message"),
             models.UniqueConstraint(
-                fields=["channel", "key"],
+                fields=["channel", "key", "to"],
                 name="ntf_message_key",
                 condition=models.Q(key__isnull=False),
             ),

@@ -13,7 +13,13 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from notifications.errors import NotAllowed, NotificationsError, TooMany, WrongState
+from notifications.errors import (
+    KeyReused,
+    NotAllowed,
+    NotificationsError,
+    TooMany,
+    WrongState,
+)
 
 MEDIA = "application/problem+json"
 AGAIN = 5  # seconds after which what is away may be back
@@ -72,6 +78,8 @@ def _problem(error: Exception) -> exceptions.APIException | None:
         return exceptions.PermissionDenied(str(error))
     if isinstance(error, TooMany):
         return exceptions.Throttled(error.wait)
+    if isinstance(error, KeyReused):
+        return Reused(str(error))
     if isinstance(error, NotificationsError):
         return exceptions.ValidationError({"detail": [str(error)]})
     if isinstance(error, RedisError):

@@ -79,11 +79,13 @@ class Notifications(View):
         if "priority" in given:
             options["priority"] = Priority[given["priority"].upper()]
         context, language = given.get("context", {}), given.get("language", "")
-        rows = operations.ask(
-            kind, to=_recipient(given), context=context, language=language, key=key,
-            by=request.user, **options,
-        )  # fmt: skip
-        made = list(Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"))
+        made = _asked_before(key)
+        if not made:
+            rows = operations.ask(
+                kind, to=_recipient(given), context=context, language=language, key=key,
+                by=request.user, **options,
+            )  # fmt: skip
+            made = list(Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"))
         if any(
             row.kind != kind.name or row.context != context or not _is_for(row, given)
             for row in made
@@ -387,6 +389,14 @@ def _recipient(given: dict[str, Any]) -> To:
         return get_user_model()._default_manager.get(pk=given["user"])
     except (get_user_model().DoesNotExist, ValueError, OverflowError, BadValue):
         raise ValidationError({"user": ["There is no such user."]}) from None
+
+
+def _asked_before(key: str | None) -> list[Notification]:
+    """The messages that an earlier request with this key asked for, to whomever."""
+    if key is None:
+        return []
+    rows = Notification.objects.filter(channel__in=conf.channels(), key=key, instead_of=None)
+    return list(rows.order_by("pk"))
 
 
 def _is_for(row: Notification, given: dict[str, Any]) -> bool:

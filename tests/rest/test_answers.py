@@ -267,6 +267,7 @@ def test_a_message_is_asked_for_once_with_one_key() -> None:
     for changed in (other, {**HELLO, "to": BOB}):
         problem = caller("post", "notifications/", changed, status=422, **key)
         assert "Idempotency-Key" in problem["detail"]
+    assert Notification.objects.count() == 1
     caller("post", "notifications/", other, status=201)
     for bad in ("", "x" * 101):
         headers = {"Idempotency-Key": bad}
