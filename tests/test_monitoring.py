@@ -22,7 +22,7 @@ from uuid import uuid4
 import django_rq
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.test import Client, override_settings
 from prometheus_client.parser import text_string_to_metric_families
@@ -341,19 +341,21 @@ def test_a_copied_database_is_failing(settings: Any) -> None:
     assert "everything is held" in found.reasons[0].text
 
 
-def test_a_lost_database_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import OperationalError
-
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])  # of psycopg2: a closed one
+def test_a_lost_database_is_failing(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
     def fail() -> None:
-        raise OperationalError("gone")
+        raise error("gone")
 
     monkeypatch.setattr(holds, "current", fail)
     found = health.examine()
     assert [reason.text for reason in found.reasons] == [
-        "the database does not answer: OperationalError"
+        f"the database does not answer: {error.__name__}"
     ]
     monkeypatch.setattr(connection, "cursor", fail)
-    assert not health.is_ready()
+    assert client.get("/notifications/health/ready/").status_code == 503
+    health.tell(found)  # nobody to tell it to, and nothing raised
 
 
 def test_the_administrators_are_told_once_an_hour(script: Script) -> None:
