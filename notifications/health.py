@@ -123,7 +123,7 @@ def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
 
 
 def _of_holds() -> Iterator[Reason]:
-    found = Hold.objects.filter(lifted_at=None).exclude(scope=Hold.Scope.QUEUE)
+    found = Hold.objects.in_force().exclude(scope=Hold.Scope.QUEUE)
     for held in found.order_by("pk")[:50]:
         what = f"{held.get_scope_display()} {held.name}".strip()
         yield Reason(Level.DEGRADED, f"hold {held.scope} {held.name}", f"{what}: {held.reason}")

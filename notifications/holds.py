@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import router
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Now
 
 from notifications import conf, signals
@@ -18,8 +18,6 @@ from notifications.models import Hold, Stamp
 logger = logging.getLogger("notifications.holds")
 
 FRESH = 0.5  # seconds a process may go on with what it knows; a pause must hold within one second
-
-_OWN = Q(scope=Hold.Scope.PROVIDER) & ~Q(cause=Hold.Cause.PERSON)  # a provider's own holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ def lift_expired(**which: Any) -> int:
         **which, lifted_at=None, until__lte=Now()
     )
     lifted = 0
-    for held in over.exclude(_OWN):
+    for held in over.exclude(Hold.half_open()):
         if over.filter(pk=held.pk).update(lifted_at=F("until")):  # of many clocks one tells
             _tell_resumed(held.scope, held.name)
             lifted += 1
@@ -234,11 +232,10 @@ def stamp(using: str | None = None) -> str:
 
 def _look() -> Holds:
     using = router.db_for_read(Hold)
-    half_open = _OWN & Q(until__lte=Now())
     opened = (
         Hold.objects.using(using)
-        .filter(Q(until=None) | Q(until__gt=Now()) | half_open, lifted_at=None)
-        .annotate(what=Case(When(half_open, then=Value("half_open")), default=F("scope")))
+        .in_force()
+        .annotate(what=Case(When(Hold.half_open(), then=Value("half_open")), default=F("scope")))
         .values_list("what", "name", "reason")
     )
     stamped = Stamp.objects.using(using).values_list(Value("stamp"), "environment", Value(""))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max
 from django.db.models.functions import Coalesce, Now
 
 from notifications import conf, holds, statistics
@@ -93,9 +93,7 @@ def _rates() -> dict[str, float]:
 
 
 def _open_holds() -> list[Hold]:
-    still = Q(until=None) | Q(until__gt=Now()) | ~Q(cause=Hold.Cause.PERSON)
-    rows = Hold.objects.filter(still, lifted_at=None).select_related("by")
-    return list(rows.order_by("-id"))
+    return list(Hold.objects.in_force().select_related("by").order_by("-id"))
 
 
 def _concerns(held: Hold, name: str, channel: conf.ChannelConf | None) -> bool:

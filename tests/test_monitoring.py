@@ -36,6 +36,7 @@ from notifications import (
     jobs,
     metrics,
     operations,
+    queues,
     reporting,
     statistics,
     tallies,
@@ -293,6 +294,27 @@ def test_a_pause_and_a_provider_that_is_left_alone_are_told() -> None:
     holds.forget()
     ask(count=101)  # what waits under a pause is no news
     assert texts() == ["note: paused: the printer burns", "provider first: 401 wrong key"]
+
+
+@pytest.mark.usefixtures("staffed")
+@pytest.mark.parametrize(
+    ("scope", "name", "cause", "told"),
+    [
+        ("template", "note/test_note", "provider", []),
+        ("kind", "test_note", "person", []),
+        ("provider", "first", "person", []),
+        ("provider", "first", "outage", ["provider first: wet"]),  # half open: one may try it
+    ],
+)
+def test_a_hold_whose_time_is_over_is_no_trouble_any_more(
+    scope: str, name: str, cause: str, told: list[str]
+) -> None:
+    holds.hold(scope, name, reason="wet", cause=cause, seconds=60)
+    assert texts()
+    Hold.objects.update(until=Now() - timedelta(days=3))
+    holds.forget()
+    assert texts() == told
+    assert len(queues.look_at("note").holds) == len(told)
 
 
 def test_without_clock_and_workers_it_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+
+class HoldQuerySet(models.QuerySet["Hold"]):
+    """Holds, chosen by whether they hold."""
+
+    def in_force(self) -> HoldQuerySet:
+        """Those that hold something up now, half-open ones too: not lifted, and not over."""
+        still = Q(until=None) | Q(until__gt=Now()) | Hold.half_open()
+        return self.filter(still, lifted_at=None)
 
 
 class Hold(models.Model):
@@ -54,6 +64,8 @@ class Hold(models.Model):
     )
     lifted_at = models.DateTimeField(_("lifted at"), null=True, blank=True)
 
+    objects = HoldQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("hold")
         verbose_name_plural = _("holds")
@@ -68,3 +80,9 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.name}".strip()
+
+    @classmethod
+    def half_open(cls) -> Q:
+        """The condition of those whose provider may be tried with one message."""
+        own = Q(scope=cls.Scope.PROVIDER, until__lte=Now())
+        return own & ~Q(cause=cls.Cause.PERSON)
