@@ -10,12 +10,9 @@ tables are. django-rq's own figures, of the host's jobs too, stand beside them w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Sum
-from django.db.models.functions import Now
 from django_rq.contrib.prometheus import RQCollector
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -25,8 +22,7 @@ from redis.exceptions import RedisError
 
 from notifications import health, statistics
 from notifications.connections import quick_redis
-from notifications.models import Tally
-from notifications.tallies import KEPT
+from notifications.models import Total
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -69,8 +65,7 @@ def _of_queues() -> Iterator[Metric]:
 
 
 def _of_outcomes() -> Iterator[Metric]:
-    """What happened since the oldest tally: it falls once a day, which Prometheus takes for a
-    restart of the counter."""
+    """What ever happened, as far as it is counted; a few seconds behind."""
     labels = ["queue", "kind", "provider", "outcome"]
     counts = CounterMetricFamily(
         "notifications_outcomes",
@@ -81,17 +76,11 @@ def _of_outcomes() -> Iterator[Metric]:
         "notifications_attempt_seconds", "Time that attempts took.", labels=labels
     )
     columns = ("queue", "name", "provider", "what")
-    groups = (
-        Tally.objects.filter(since__gte=Now() - (KEPT - timedelta(days=1)))
-        .values(*columns)
-        .annotate(number=Sum("count"), took=Sum("milliseconds"))
-        .order_by(*columns)
-    )
-    for each in groups:
+    for each in Total.objects.order_by(*columns).values(*columns, "count", "milliseconds"):
         values = [each[column] for column in columns]
-        counts.add_metric(values, each["number"])
-        if each["took"]:
-            times.add_metric(values, each["took"] / 1000)
+        counts.add_metric(values, each["count"])
+        if each["milliseconds"]:
+            times.add_metric(values, each["milliseconds"] / 1000)
     yield counts
     yield times
 

@@ -1,12 +1,13 @@
 """Counts of what happened, taken from big tables into small ones a few seconds later.
 
 The way of a message pays nothing for it: the clock walks up the primary keys of attempts, receipts
-and dead letters, and adds what is new to `Tally` rows. One clock at a time does so.
+and dead letters, and adds what is new to `Tally` rows, which tell when, and to `Total` rows, which
+never fall. One clock at a time does so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,8 @@ from django.db import router, transaction
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import Coalesce, Now, TruncMinute
 
-from notifications.models import Attempt, DeadLetter, Receipt, Tally, Watermark
+from notifications.models import Attempt, DeadLetter, Receipt, Tally, Total, Watermark
+from notifications.models.statistics import Counted
 
 STEP = 10.0  # seconds between two looks of one clock
 SETTLED = timedelta(seconds=10)  # older rows are all there: keys are given before a commit
@@ -24,7 +26,13 @@ BATCH = 5_000  # rows of one transaction
 BATCHES = 20  # of one look
 KEPT = timedelta(days=40)  # the longest chart shows 30
 
-Key = tuple[datetime, str, str, str, str]  # since, queue, name, provider, what
+# What distinguishes the rows of each table that is added to.
+KEYS: Mapping[type[Counted], tuple[str, ...]] = {
+    Tally: ("since", "queue", "name", "provider", "what"),
+    Total: ("queue", "name", "provider", "what"),
+}
+
+Sums = dict[tuple[Any, ...], tuple[int, int]]  # by key: count, milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +113,27 @@ def _count_batch(table: str, source: _Source) -> int:
         if not ids:
             return 0
         # Only what lies between: keys may come to light out of order, and are then counted later.
-        _add(_group(rows.filter(pk__gt=mark.last_id, pk__lte=ids[-1]), source), using)
+        groups = list(_group(rows.filter(pk__gt=mark.last_id, pk__lte=ids[-1]), source))
+        for model, fields in KEYS.items():
+            _add(model, fields, groups, using)
         marks.filter(table=table).update(last_id=ids[-1])
     return len(ids)
 
 
-def _group(rows: QuerySet[Any], source: _Source) -> Iterable[tuple[Key, int, int]]:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of a batch that happened alike."""
+
+    since: datetime
+    queue: str
+    name: str
+    provider: str
+    what: str
+    count: int
+    milliseconds: int
+
+
+def _group(rows: QuerySet[Any], source: _Source) -> Iterable[_Group]:
     texts = {
         f"of_{part}": value
         for part in ("queue", "name", "provider", "what")
@@ -125,36 +148,37 @@ def _group(rows: QuerySet[Any], source: _Source) -> Iterable[tuple[Key, int, int
     )
     for group in groups:
         minute = group["minute"]
-        since = minute.replace(minute=minute.minute // QUARTER * QUARTER)
-        key = (
-            since,
-            group["of_queue"] or "",
-            group["of_name"] or "",
-            group.get("of_provider") or "",
-            group.get("of_what") or "dead",
+        yield _Group(
+            since=minute.replace(minute=minute.minute // QUARTER * QUARTER),
+            queue=group["of_queue"] or "",
+            name=group["of_name"] or "",
+            provider=group.get("of_provider") or "",
+            what=group.get("of_what") or "dead",
+            count=group["number"],
+            milliseconds=group["took"] or 0,
         )
-        yield key, group["number"], group["took"] or 0
 
 
-def _add(groups: Iterable[tuple[Key, int, int]], using: str) -> None:
-    sums: dict[Key, tuple[int, int]] = {}
-    for key, number, took in groups:
-        before = sums.get(key, (0, 0))
-        sums[key] = before[0] + number, before[1] + took
-    tallies = Tally.objects.using(using)
-    fields = ("since", "queue", "name", "provider", "what")
+def _add(model: type[Counted], fields: Sequence[str], groups: Iterable[_Group], using: str) -> None:
+    sums: Sums = {}
+    for group in groups:
+        key = tuple(getattr(group, field) for field in fields)
+        count, took = sums.get(key, (0, 0))
+        sums[key] = count + group.count, took + group.milliseconds
+    rows = model._default_manager.using(using)
     # The watermark's lock keeps others out, so what is read here is still so when it is written.
-    known = {
-        tuple(getattr(each, field) for field in fields): each
-        for each in tallies.filter(since__in={key[0] for key in sums})
-    }
-    fresh = []
-    for key, (number, took) in sums.items():
-        row = known.get(key) or Tally(**dict(zip(fields, key, strict=True)))
-        row.count += number
-        row.milliseconds += took
-        if key not in known:
-            fresh.append(row)
-    changed = [known[key] for key in sums if key in known]
-    tallies.bulk_update(changed, ["count", "milliseconds"], batch_size=200)
-    tallies.bulk_create(fresh)
+    # (Those who count other tables add to other rows: each has words of its own for `what`.)
+    values = {f"{field}__in": {key[place] for key in sums} for place, field in enumerate(fields)}
+    for *known, count, took in rows.filter(**values).values_list(*fields, "count", "milliseconds"):
+        if tuple(known) in sums:
+            more = sums[tuple(known)]
+            sums[tuple(known)] = count + more[0], took + more[1]
+    rows.bulk_create(
+        [
+            model(**dict(zip(fields, key, strict=True)), count=count, milliseconds=took)
+            for key, (count, took) in sums.items()
+        ],
+        update_conflicts=True,
+        unique_fields=fields,
+        update_fields=["count", "milliseconds"],
+    )

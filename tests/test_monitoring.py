@@ -154,12 +154,42 @@ def test_counts_outlive_the_rows_and_end_after_forty_days() -> None:
     assert tallies.forget_old() == 1
 
 
+def outcomes() -> dict[str, float]:
+    """The counters as Prometheus would read them, by outcome."""
+    families = {
+        each.name: each for each in text_string_to_metric_families(metrics.render().decode())
+    }
+    return {
+        each.labels["outcome"]: each.value for each in families["notifications_outcomes"].samples
+    }
+
+
+def test_a_counter_never_falls_however_old_what_it_counts(script: Script) -> None:
+    ask(count=4)
+    jobs.serve("note")
+    die(script, 2)
+    count()
+    before = outcomes()
+    assert before == {"accepted": 4, "permanent": 2, "dead": 2}
+    Tally.objects.update(since=Now() - timedelta(days=39))
+    assert outcomes() == before
+    Tally.objects.update(since=Now() - timedelta(days=41))
+    tallies.forget_old()
+    Notification.objects.all().delete()
+    assert outcomes() == before
+    ask()
+    jobs.serve("note")
+    count()
+    assert outcomes() == {**before, "accepted": 5}
+
+
 def test_many_rows_are_counted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "BATCH", 4)
     ask(count=10)
     jobs.serve("note")
     count()
     assert sum(told().values()) == 10
+    assert outcomes() == {"accepted": 10}
     assert Watermark.objects.get(table="attempt").last_id == Attempt.objects.latest("pk").pk
 
 

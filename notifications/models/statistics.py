@@ -7,17 +7,28 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 
-class Tally(models.Model):
-    """How often one thing happened in one quarter of an hour; kept when the rows are gone."""
+class Counted(models.Model):
+    """How often one thing happened, and what it took; kept when the rows are gone."""
 
     id = models.BigAutoField(primary_key=True)
-    since = models.DateTimeField(_("since"), help_text=_("start of the quarter of an hour"))
     queue = models.CharField(_("queue"), max_length=64)
-    name = models.CharField(_("kind or function"), max_length=200, blank=True, default="")
-    provider = models.CharField(_("provider"), max_length=64, blank=True, default="")
     what = models.CharField(_("what"), max_length=16, help_text=_("an outcome, a fate, or dead"))
     count = models.PositiveBigIntegerField(_("count"), default=0)
     milliseconds = models.PositiveBigIntegerField(_("took in all, ms"), default=0)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self.what} of {self.queue}: {self.count}"
+
+
+class Tally(Counted):
+    """What happened in one quarter of an hour."""
+
+    since = models.DateTimeField(_("since"), help_text=_("start of the quarter of an hour"))
+    name = models.CharField(_("kind or function"), max_length=200, blank=True, default="")
+    provider = models.CharField(_("provider"), max_length=64, blank=True, default="")
 
     class Meta:
         verbose_name = _("tally")
@@ -28,8 +39,21 @@ class Tally(models.Model):
             ),
         ]
 
-    def __str__(self) -> str:
-        return f"{self.what} of {self.queue}: {self.count}"
+
+class Total(Counted):
+    """What ever happened. Tallies grow old and go; this only grows."""
+
+    name = models.CharField(_("kind or function"), max_length=200, blank=True, default="")
+    provider = models.CharField(_("provider"), max_length=64, blank=True, default="")
+
+    class Meta:
+        verbose_name = _("total")
+        verbose_name_plural = _("totals")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["queue", "name", "provider", "what"], name="ntf_total_once"
+            ),
+        ]
 
 
 class Watermark(models.Model):
