@@ -1,9 +1,9 @@
 """How the messages fare that were asked for lately.
 
 The newest LOOKED_AT rows are counted, by the primary key: what that takes does not grow with the
-table. Where they do not reach back to the window's beginning, the tallies tell what was sent and
-what was given up in it; of the last minutes they say too little, and the overview says instead from
-when on it counts.
+table. Where they do not reach back to the window's beginning, the tallies of the queues tell what
+was sent and what was given up in it; of the last minutes they say too little, and the overview says
+instead from when on it counts.
 """
 
 from __future__ import annotations
@@ -109,6 +109,9 @@ def look(window: Window) -> Overview:
     now = timezone.now()
     begin = now - window.length
     newest = Notification.objects.aggregate(pk=Max("pk"))["pk"] or 0
+    whole = newest <= LOOKED_AT or _reaches(newest - LOOKED_AT, begin)
+    if not whole and window.step >= QUARTER and (tallied := _look_at_tallies(window, begin, now)):
+        return tallied
     rows = Notification.objects.filter(created_at__gt=begin, pk__gt=newest - LOOKED_AT).order_by()
     counted = list(
         rows.values("channel", "state", at=window.trunc("created_at")).annotate(count=Count("pk"))
@@ -117,13 +120,10 @@ def look(window: Window) -> Overview:
     channels: dict[str, Tally] = {}
     for each in counted:
         fate, count = _FATES[each["state"]], each["count"]
-        place = max((at for at in steps if at <= each["at"]), default=min(steps))
+        place = _place(each["at"], steps)
         for tally in (total, steps[place], channels.setdefault(each["channel"], Tally())):
             tally.counts[fate] += count
     earliest = min((each["at"] for each in counted), default=begin)
-    whole = newest <= LOOKED_AT or _reaches(newest - LOOKED_AT, begin)
-    if not whole and window.step >= QUARTER and (tallied := _look_at_tallies(window, begin, now)):
-        return tallied
     return Overview(
         window=window,
         total=total,
@@ -138,13 +138,13 @@ def _look_at_tallies(window: Window, begin: datetime, now: datetime) -> Overview
     """The same by what happened; None where nobody tallies."""
     total, steps = Tally(), {at: Tally() for at in _steps(window, begin, now)}
     channels: dict[str, Tally] = {}
-    for each in statistics.happened(window.length):
-        channel, fate = conf.channel_of_queue(each["queue"]), _HAPPENED.get(each["what"])
-        if channel is None or fate is None:
-            continue
-        place = max((at for at in steps if at <= each["since"]), default=min(steps))
-        for tally in (total, steps[place], channels.setdefault(channel.name, Tally())):
-            tally.counts[fate] += each["count"]
+    names = {each.queue: name for name, each in conf.channels().items() if each.queue}
+    for each in statistics.happened(
+        window.length, window.trunc, queue__in=list(names), what__in=list(_HAPPENED)
+    ):
+        place, channel = _place(each["at"], steps), names[each["queue"]]
+        for tally in (total, steps[place], channels.setdefault(channel, Tally())):
+            tally.counts[_HAPPENED[each["what"]]] += each["count"]
     if not channels:
         return None
     return Overview(
@@ -169,6 +169,11 @@ def _steps(window: Window, begin: datetime, now: datetime) -> Iterable[datetime]
         if at + window.step > begin:
             yield at
         at += window.step
+
+
+def _place(at: datetime, steps: Iterable[datetime]) -> datetime:
+    """The step that `at` is in; what began before the first one belongs to that."""
+    return max((begin for begin in steps if begin <= at), default=min(steps))
 
 
 def _reaches(pk: int, begin: datetime) -> bool:

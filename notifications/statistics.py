@@ -1,8 +1,8 @@
 """How the queues stand: for screens, commands, monitoring and code.
 
 What waits is counted in the index that the claim uses, and never beyond MOST; what happened comes
-from `Tally` rows. So every answer is quick however big the tables are, and a count of MOST means
-"or more".
+from small rows that are added up. So every answer is quick however big the tables are, and a count
+of MOST means "or more".
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from django.db.models import QuerySet, Sum
 from django.db.models.functions import Now
+from django.db.models.functions.datetime import TruncBase
 
 from notifications import conf, events, holds
-from notifications.models import DeadLetter, Notification, Priority, State, Tally, Task
+from notifications.models import DeadLetter, Notification, Priority, QueueTally, State, Tally, Task
 
 MOST = 10_000  # rows that are counted at most
 DAY = timedelta(days=1)
@@ -24,6 +25,7 @@ FRONT = 1000  # rows that are looked through for stalled ones
 GRACE = timedelta(seconds=30)  # a lease that is over is taken up by the next clock, a second later
 
 _COMPLETED = ("accepted", "done")
+_GIVEN_UP = "dead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,14 @@ def queue_stats(name: str) -> QueueStats:
     # A claimed row is due again at the end of its lease; what is delayed holds no token.
     longest = timedelta(seconds=max(float(conf.get("LEASE")), float(conf.get("LONGEST_TASK"))) + 10)
     active = later.filter(due_at__lte=Now() + longest, token__isnull=False)
-    happened = _happened(DAY, queue=name)
+    happened = _happened_in(name)
     return QueueStats(
         queue=name,
         waiting=_count(due),
         active=_count(active),
         delayed=_count(later.filter(token=None)),
         completed=sum(happened.get(what, 0) for what in _COMPLETED),
-        failed=happened.get("dead", 0),
+        failed=happened.get(_GIVEN_UP, 0),
         dlq=_count(DeadLetter.objects.filter(queue=name)),
         paused=holds.current().stops(name) or "",
         oldest=_oldest(due),
@@ -112,16 +114,24 @@ def event_stats() -> list[EventStats]:
     return [_event_stats(topic) for topic in sorted(events.topics())]
 
 
-def happened(window: timedelta, **only: str) -> list[dict[str, Any]]:
-    """What happened in the last `window`, a dict of since, queue, what and count for each quarter
-    of an hour; `only` picks queue, name, provider or what."""
-    rows = Tally.objects.filter(since__gte=Now() - window, **only)
-    groups = rows.values("since", "queue", "what").annotate(number=Sum("count"))
+def happened(window: timedelta, step: type[TruncBase], **only: Any) -> list[dict[str, Any]]:
+    """What happened in the last `window`: dicts of at (the beginning of a step, in local time),
+    queue, what and count. `only` filters by queue and what."""
+    rows = QueueTally.objects.filter(since__gte=Now() - window, **only)
+    groups = rows.values("queue", "what", at=step("since")).annotate(number=Sum("count"))
     return [
-        {"since": each["since"], "queue": each["queue"], "what": each["what"],
-         "count": each["number"]}
-        for each in groups.order_by("since")
-    ]  # fmt: skip
+        {"at": each["at"], "queue": each["queue"], "what": each["what"], "count": each["number"]}
+        for each in groups.order_by("at")
+    ]
+
+
+def _happened_in(queue: str) -> Mapping[str, int]:
+    """What was completed and what was given up in the last day, by its word."""
+    rows = QueueTally.objects.filter(
+        queue=queue, what__in=(*_COMPLETED, _GIVEN_UP), since__gte=Now() - DAY
+    )
+    counts = rows.values("what").annotate(number=Sum("count"))
+    return dict(counts.values_list("what", "number"))
 
 
 def _happened(window: timedelta, **only: Any) -> Mapping[str, int]:

@@ -1,8 +1,8 @@
 """Counts of what happened, taken from big tables into small ones a few seconds later.
 
 The way of a message pays nothing for it: the clock walks up the primary keys of attempts, receipts
-and dead letters, and adds what is new to `Tally` rows, which tell when, and to `Total` rows, which
-never fall. One clock at a time does so.
+and dead letters, and adds what is new to `Tally` and `QueueTally` rows, which tell when, and to
+`Total` rows, which never fall. One clock at a time does so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from django.db import router, transaction
 from django.db.models import Count, F, QuerySet, Sum
 from django.db.models.functions import Coalesce, Now, TruncMinute
 
-from notifications.models import Attempt, DeadLetter, Receipt, Tally, Total, Watermark
+from notifications.models import (
+    Attempt,
+    DeadLetter,
+    QueueTally,
+    Receipt,
+    Tally,
+    Total,
+    Watermark,
+)
 from notifications.models.statistics import Counted
 
 STEP = 10.0  # seconds between two looks of one clock
@@ -29,6 +37,7 @@ KEPT = timedelta(days=40)  # the longest chart shows 30
 # What distinguishes the rows of each table that is added to.
 KEYS: Mapping[type[Counted], tuple[str, ...]] = {
     Tally: ("since", "queue", "name", "provider", "what"),
+    QueueTally: ("queue", "what", "since"),
     Total: ("queue", "name", "provider", "what"),
 }
 
@@ -86,7 +95,8 @@ def count_new() -> int:
 
 def forget_old() -> int:
     """Remove tallies that no chart shows; how many."""
-    return Tally.objects.filter(since__lt=Now() - KEPT).delete()[0]
+    old = Now() - KEPT
+    return sum(model.objects.filter(since__lt=old).delete()[0] for model in (Tally, QueueTally))
 
 
 def _count(table: str, source: _Source) -> int:

@@ -23,8 +23,9 @@ import django_rq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Now, TruncDay, TruncHour
 from django.test import Client, override_settings
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
@@ -52,6 +53,7 @@ from notifications.models import (
     Heartbeat,
     Hold,
     Notification,
+    QueueTally,
     Receipt,
     State,
     Tally,
@@ -150,8 +152,9 @@ def test_counts_outlive_the_rows_and_end_after_forty_days() -> None:
     Notification.objects.all().delete()
     assert sum(told().values()) == 1
     assert tallies.forget_old() == 0
-    Tally.objects.update(since=Now() - timedelta(days=41))
-    assert tallies.forget_old() == 1
+    for model in (Tally, QueueTally):
+        model.objects.update(since=Now() - timedelta(days=41))
+    assert tallies.forget_old() == 2
 
 
 def outcomes() -> dict[str, float]:
@@ -254,13 +257,22 @@ def test_event_stats() -> None:
     assert by_topic["order.placed"].as_dict()["topic"] == "order.placed"
 
 
-def test_happened_tells_each_quarter_of_an_hour() -> None:
+def test_happened_tells_each_step(script: Script) -> None:
     ask(count=2)
     jobs.serve("note")
     count()
-    [one] = statistics.happened(timedelta(hours=1), queue="note")
+    [one] = statistics.happened(timedelta(days=1), TruncDay, queue="note")
     assert (one["queue"], one["what"], one["count"]) == ("note", "accepted", 2)
-    assert statistics.happened(timedelta(hours=1), what="dead") == []
+    assert statistics.happened(timedelta(days=1), TruncDay, what="dead") == []
+    QueueTally.objects.create(
+        queue="note", what="accepted", count=3, since=timezone.now() - timedelta(hours=1)
+    )
+    QueueTally.objects.create(
+        queue="note", what="accepted", count=4, since=timezone.now() - timedelta(hours=25)
+    )
+    told = statistics.happened(timedelta(days=1), TruncHour)
+    assert [each["count"] for each in told] == [3, 2]
+    assert statistics.queue_stats("note").completed == 5
 
 
 # -- health -------------------------------------------------------------------------------------
@@ -290,7 +302,7 @@ def test_too_many_failed_and_waiting_are_told_in_words(script: Script) -> None:
     count()
     assert texts() == ["note: 11 failed jobs", "note: 11 dead letters wait for a person"]
     DeadLetter.objects.all().delete()
-    Tally.objects.all().delete()
+    QueueTally.objects.all().delete()
     ask(count=101)
     assert texts() == ["note: 101 waiting jobs"]
     Notification.objects.filter(state=State.PENDING).update(due_at=Now() - timedelta(seconds=301))

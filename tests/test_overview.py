@@ -13,8 +13,7 @@ from django.utils import timezone
 
 from notifications import overview
 from notifications.dispatch import notify
-from notifications.models import Notification, State
-from notifications.models import Tally as Statistics
+from notifications.models import Notification, QueueTally, State
 from notifications.overview import WINDOWS
 from tests.scripted import Note, Script, scripted
 
@@ -103,8 +102,8 @@ def test_a_window_with_too_many_is_told_by_what_happened(monkeypatch: pytest.Mon
         ("note", "later", 9),
         ("default", "done", 8),
     ]:
-        row = {"queue": queue, "what": what, "count": count}
-        Statistics.objects.create(since=timezone.now() - timedelta(hours=2), **row)
+        at = timezone.now() - timedelta(hours=2)
+        QueueTally.objects.create(since=at, queue=queue, what=what, count=count)
     seen = overview.look(WINDOWS["24h"])
     assert (seen.total.sent, seen.total.failed, seen.total.rate) == (70, 30, 70.0)
     assert (seen.tallied, seen.whole, list(seen.channels)) == (True, True, ["note"])

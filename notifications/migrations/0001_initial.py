@@ -361,6 +361,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='QueueTally',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('queue', models.CharField(max_length=64, verbose_name='queue')),
+                ('what', models.CharField(help_text='an outcome, a fate, or dead', max_length=16, verbose_name='what')),
+                ('count', models.PositiveBigIntegerField(default=0, verbose_name='count')),
+                ('milliseconds', models.PositiveBigIntegerField(default=0, verbose_name='took in all, ms')),
+                ('since', models.DateTimeField(help_text='start of the quarter of an hour', verbose_name='since')),
+            ],
+            options={
+                'verbose_name': 'tally of a queue',
+                'verbose_name_plural': 'tallies of queues',
+                'constraints': [models.UniqueConstraint(fields=('queue', 'what', 'since'), name='ntf_queuetally_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='Tally',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),

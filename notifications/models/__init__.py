@@ -13,7 +13,7 @@ from notifications.models.registered_template import RegisteredTemplate
 from notifications.models.schedule import Schedule
 from notifications.models.sent_test import SentTest
 from notifications.models.stamp import Stamp
-from notifications.models.statistics import Heartbeat, Tally, Total, Watermark
+from notifications.models.statistics import Heartbeat, QueueTally, Tally, Total, Watermark
 from notifications.models.suppression import Suppression
 from notifications.models.task import Task
 from notifications.models.work import Priority, State, Work
@@ -28,6 +28,7 @@ __all__ = [
     "Notification",
     "Priority",
     "PushSubscription",
+    "QueueTally",
     "Receipt",
     "RegisteredTemplate",
     "Schedule",

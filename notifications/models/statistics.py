@@ -40,6 +40,20 @@ class Tally(Counted):
         ]
 
 
+class QueueTally(Counted):
+    """What happened in one quarter of an hour in a whole queue, for charts over many days: few
+    rows, however many kinds there are. (Not of a day: whose day is it?)"""
+
+    since = models.DateTimeField(_("since"), help_text=_("start of the quarter of an hour"))
+
+    class Meta:
+        verbose_name = _("tally of a queue")
+        verbose_name_plural = _("tallies of queues")
+        constraints = [
+            models.UniqueConstraint(fields=["queue", "what", "since"], name="ntf_queuetally_once"),
+        ]
+
+
 class Total(Counted):
     """What ever happened. Tallies grow old and go; this only grows."""
 
