@@ -296,7 +296,7 @@ def _due(model: type[Model], queues: Sequence[str]) -> set[str]:
     sql = _DUE.format(
         names=", ".join(["(%s)"] * len(queues)),
         table=connection.ops.quote_name(model._meta.db_table),
-        now=_NOW[connection.vendor],
+        now=NOW[connection.vendor],
         but=f"AND (work.queue, work.kind) NOT IN (VALUES {pairs})" if held else "",
     )
     with connection.cursor() as cursor:
@@ -315,7 +315,8 @@ _DUE = "WITH asked (name) AS (VALUES {names}) SELECT asked.name FROM asked WHERE
     for priority in Priority.values
 )
 
-_NOW = {
+# The database's present, in SQL that has parameters.
+NOW = {
     "postgresql": "statement_timestamp()",
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
 }
@@ -405,6 +406,7 @@ def bury(one: Settlement, draft: DeadLetterDraft) -> DeadLetter:
         **link,
         queue=row.queue,
         name=row.title,
+        topic=row.topic if isinstance(row, Task) else "",
         error=draft.error[:200],
         code=draft.code[:32],
         reason=_fit(draft.reason),

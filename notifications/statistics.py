@@ -7,22 +7,27 @@ of MOST means "or more".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db import connections, router
+from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import Now
 from django.db.models.functions.datetime import TruncBase
 
-from notifications import conf, events, holds
+from notifications import conf, events, holds, outbox
 from notifications.models import DeadLetter, Notification, Priority, QueueTally, State, Tally, Task
 
 MOST = 10_000  # rows that are counted at most
+MOST_OF_TOPIC = 1_000  # rows of one topic: there may be many topics
 DAY = timedelta(days=1)
 FRONT = 1000  # rows that are looked through for stalled ones
 GRACE = timedelta(seconds=30)  # a lease that is over is taken up by the next clock, a second later
+
+COUNTS = ("waiting", "active", "delayed", "completed", "failed", "dlq")  # of queues and topics
+_EXACT = ("completed", "failed")  # added up, not counted
 
 _COMPLETED = ("accepted", "done")
 _GIVEN_UP = "dead"
@@ -46,25 +51,36 @@ class QueueStats:
         """Its fields, for JSON."""
         return asdict(self)
 
+    def as_words(self) -> dict[str, str]:
+        """Its counts, for people."""
+        return _words(self, MOST)
+
 
 @dataclass(frozen=True, slots=True)
 class EventStats:
-    """The handlers of one topic; counts as in `QueueStats`."""
+    """The handlers of one topic; what is counted is as in `QueueStats`, up to MOST_OF_TOPIC."""
 
     topic: str
     waiting: int
     active: int
+    delayed: int
     completed: int
     failed: int
+    dlq: int
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields, for JSON."""
         return asdict(self)
 
+    def as_words(self) -> dict[str, str]:
+        """Its counts, for people."""
+        return _words(self, MOST_OF_TOPIC)
 
-def say(count: int) -> str:
-    """A count, for people."""
-    return f"{MOST}+" if count >= MOST else str(count)
+
+def say(count: int, most: int | None = None) -> str:
+    """A count that went no further than `most` (MOST, unless it is given), for people."""
+    most = MOST if most is None else most
+    return f"{most}+" if count >= most else str(count)
 
 
 def model_of(queue: str) -> type[Notification] | type[Task]:
@@ -79,14 +95,11 @@ def queue_stats(name: str) -> QueueStats:
     pending = _pending(name)
     due = pending.filter(due_at__lte=Now())
     later = pending.filter(due_at__gt=Now())
-    # A claimed row is due again at the end of its lease; what is delayed holds no token.
-    longest = timedelta(seconds=max(float(conf.get("LEASE")), float(conf.get("LONGEST_TASK"))) + 10)
-    active = later.filter(due_at__lte=Now() + longest, token__isnull=False)
     happened = _happened_in(name)
     return QueueStats(
         queue=name,
         waiting=_count(due),
-        active=_count(active),
+        active=_count_claimed(later),
         delayed=_count(later.filter(token=None)),
         completed=sum(happened.get(what, 0) for what in _COMPLETED),
         failed=happened.get(_GIVEN_UP, 0),
@@ -109,9 +122,20 @@ def count_stalled(name: str) -> int:
     return due.filter(pk__in=front, token__isnull=False).count()
 
 
-def event_stats() -> list[EventStats]:
-    """How the handlers of every topic stand."""
-    return [_event_stats(topic) for topic in sorted(events.topics())]
+def event_stats(also: Collection[str] = ()) -> list[EventStats]:
+    """How the handlers of every topic stand: those that somebody hears, those that had events in
+    the last day, and those of `also`."""
+    ended = _ended_by_topic()
+    names = sorted({*events.topics(), *ended, *also})
+    return [
+        EventStats(
+            topic=topic,
+            completed=ended.get(topic, {}).get("done", 0),
+            failed=ended.get(topic, {}).get(_GIVEN_UP, 0),
+            **now,
+        )
+        for topic, now in _count_by_topic(names)
+    ]
 
 
 def happened(window: timedelta, step: type[TruncBase], **only: Any) -> list[dict[str, Any]]:
@@ -134,27 +158,53 @@ def _happened_in(queue: str) -> Mapping[str, int]:
     return dict(counts.values_list("what", "number"))
 
 
-def _happened(window: timedelta, **only: Any) -> Mapping[str, int]:
-    rows = Tally.objects.filter(since__gte=Now() - window, **only).values("what")
-    return dict(rows.annotate(number=Sum("count")).values_list("what", "number"))
+def _ended_by_topic() -> dict[str, dict[str, int]]:
+    """What handlers have completed and given up in the last day, by topic and word."""
+    rows = Tally.objects.filter(since__gte=Now() - DAY, what__in=("done", _GIVEN_UP))
+    counts = rows.exclude(topic="").values("topic", "what").annotate(number=Sum("count"))
+    ended: dict[str, dict[str, int]] = {}
+    for topic, what, number in counts.values_list("topic", "what", "number"):
+        ended.setdefault(topic, {})[what] = number
+    return ended
 
 
-def _event_stats(topic: str) -> EventStats:
-    names = [function.name for function in events.handlers(topic)]
-    queues = {function.queue for function in events.handlers(topic)}
-    waiting = active = 0
-    for queue in queues:
-        pending = _pending(queue).filter(name__in=names)
-        waiting += _count(pending.filter(due_at__lte=Now()))
-        active += _count(pending.filter(due_at__gt=Now(), token__isnull=False))
-    counts = _happened(DAY, name__in=names)
-    return EventStats(
-        topic=topic,
-        waiting=waiting,
-        active=active,
-        completed=counts.get("done", 0),
-        failed=counts.get("dead", 0),
+def _count_by_topic(topics: Sequence[str]) -> Iterator[tuple[str, dict[str, int]]]:
+    """What waits of each topic, in one query."""
+    if not topics:
+        return
+    connection = connections[router.db_for_read(Task)]
+    sql = _OF_TOPICS.format(
+        names=", ".join(["(%s)"] * len(topics)),
+        tasks=connection.ops.quote_name(Task._meta.db_table),
+        letters=connection.ops.quote_name(DeadLetter._meta.db_table),
+        now=outbox.NOW[connection.vendor],
+        most=MOST_OF_TOPIC,
     )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, topics)
+        for topic, *counts in cursor.fetchall():
+            yield topic, dict(zip(("waiting", "active", "delayed", "dlq"), counts, strict=True))
+
+
+# For each topic no more rows than are told, off its own indexes (whose conditions are repeated
+# here), however much else waits: every worker says this every half minute. What is claimed is due
+# at the end of its lease, before most of what is delayed.
+_PENDING = (
+    "FROM {tasks} WHERE topic = asked.topic AND NOT (topic = '') AND state = 'pending' AND due_at"
+)
+_OF_TOPICS = f"""
+WITH asked (topic) AS (VALUES {{names}})
+SELECT asked.topic,
+    (SELECT count(*) FROM (SELECT 1 {_PENDING} <= {{now}} LIMIT {{most}}) AS few),
+    (SELECT count(token) FROM
+        (SELECT token {_PENDING} > {{now}} ORDER BY due_at LIMIT {{most}}) AS few),
+    (SELECT count(*) FROM
+        (SELECT 1 {_PENDING} > {{now}} AND token IS NULL LIMIT {{most}}) AS few),
+    (SELECT count(*) FROM
+        (SELECT 1 FROM {{letters}} WHERE topic = asked.topic AND NOT (topic = '') LIMIT {{most}})
+        AS few)
+FROM asked ORDER BY asked.topic
+"""
 
 
 def _pending(queue: str) -> QuerySet[Any]:
@@ -165,6 +215,22 @@ def _pending(queue: str) -> QuerySet[Any]:
 
 def _count(rows: QuerySet[Any]) -> int:
     return rows.order_by()[:MOST].count()
+
+
+def _words(stats: QueueStats | EventStats, most: int) -> dict[str, str]:
+    counts = {name: getattr(stats, name) for name in COUNTS}
+    return {
+        name: str(count) if name in _EXACT else say(count, most) for name, count in counts.items()
+    }
+
+
+def _count_claimed(later: QuerySet[Any]) -> int:
+    """Those of `later` that a worker has. A claimed row is due again at the end of its lease, so
+    they are among the first of each priority; what is delayed holds no token."""
+    longest = timedelta(seconds=max(float(conf.get("LEASE")), float(conf.get("LONGEST_TASK"))) + 10)
+    soon = later.filter(due_at__lte=Now() + longest)
+    fronts = [soon.filter(priority=each).order_by("due_at")[:MOST] for each in Priority]
+    return sum(front.aggregate(claimed=Count("token"))["claimed"] for front in fronts)
 
 
 def _oldest(due: QuerySet[Any]) -> float | None:

@@ -36,7 +36,7 @@ KEPT = timedelta(days=40)  # the longest chart shows 30
 
 # What distinguishes the rows of each table that is added to.
 KEYS: Mapping[type[Counted], tuple[str, ...]] = {
-    Tally: ("since", "queue", "name", "provider", "what"),
+    Tally: ("since", "queue", "topic", "name", "provider", "what"),
     QueueTally: ("queue", "what", "since"),
     Total: ("queue", "name", "provider", "what"),
 }
@@ -52,9 +52,10 @@ class _Source:
     at: str  # the field that tells when it happened
     queue: Any
     name: Any
-    provider: Any
-    what: Any
-    milliseconds: Any
+    topic: Any = None
+    provider: Any = None
+    what: Any = None
+    milliseconds: Any = None
 
 
 _SOURCES = {
@@ -63,6 +64,7 @@ _SOURCES = {
         at="created_at",
         queue=Coalesce(F("notification__queue"), F("task__queue")),
         name=Coalesce(F("notification__kind"), F("task__name")),
+        topic=F("task__topic"),
         provider=F("provider"),
         what=F("outcome"),
         milliseconds=Sum("milliseconds"),
@@ -74,16 +76,13 @@ _SOURCES = {
         name=F("notification__kind"),
         provider=F("provider"),
         what=F("fate"),
-        milliseconds=None,
     ),
     "deadletter": _Source(
         DeadLetter.objects.all,
         at="created_at",
         queue=F("queue"),
         name=F("name"),
-        provider=None,
-        what=None,
-        milliseconds=None,
+        topic=F("topic"),
     ),
 }
 
@@ -136,6 +135,7 @@ class _Group:
 
     since: datetime
     queue: str
+    topic: str
     name: str
     provider: str
     what: str
@@ -146,7 +146,7 @@ class _Group:
 def _group(rows: QuerySet[Any], source: _Source) -> Iterable[_Group]:
     texts = {
         f"of_{part}": value
-        for part in ("queue", "name", "provider", "what")
+        for part in ("queue", "topic", "name", "provider", "what")
         if (value := getattr(source, part)) is not None
     }
     groups = (
@@ -161,6 +161,7 @@ def _group(rows: QuerySet[Any], source: _Source) -> Iterable[_Group]:
         yield _Group(
             since=minute.replace(minute=minute.minute // QUARTER * QUARTER),
             queue=group["of_queue"] or "",
+            topic=group.get("of_topic") or "",
             name=group["of_name"] or "",
             provider=group.get("of_provider") or "",
             what=group.get("of_what") or "dead",

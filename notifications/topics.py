@@ -1,6 +1,6 @@
-"""How the events fare: for each topic, what its handlers have done lately.
+"""How the events fare for people: the statistics of each topic, who hears it, and its latest event.
 
-The newest LOOKED_AT tasks are counted, by the primary key.
+Events are counted among the newest LOOKED_AT tasks, by the primary key.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max
 
-from notifications import events
-from notifications.models import State, Task
+from notifications import events, statistics
+from notifications.models import Task
+from notifications.statistics import EventStats
 from notifications.tasks import TaskFunction
 
 LOOKED_AT = 100_000
@@ -22,34 +23,31 @@ LOOKED_AT = 100_000
 class TopicLook:
     """One topic."""
 
-    topic: str
+    stats: EventStats
     handlers: tuple[TaskFunction, ...]  # none: nobody hears it any more
     events: int = 0  # published
-    waiting: int = 0  # calls of handlers, here and below
-    done: int = 0
-    failed: int = 0
     last_at: datetime | None = None
+
+    @property
+    def topic(self) -> str:
+        """Its name."""
+        return self.stats.topic
 
 
 def look_at_all() -> list[TopicLook]:
-    """Every topic that somebody hears, and those that lately had events; two queries."""
+    """Every topic that somebody hears, and those that lately had events; a few queries."""
     newest = Task.objects.aggregate(pk=Max("pk"))["pk"] or 0
     rows = (
         Task.objects.filter(pk__gt=newest - LOOKED_AT)
         .exclude(topic="")
         .order_by()
         .values("topic")
-        .annotate(
-            events=Count("event_id", distinct=True),
-            waiting=Count("pk", filter=Q(state=State.PENDING)),
-            done=Count("pk", filter=Q(state=State.DONE)),
-            failed=Count("pk", filter=Q(state=State.DEAD)),
-            last_at=Max("created_at"),
-        )
+        .annotate(events=Count("event_id", distinct=True), last_at=Max("created_at"))
     )
-    told: dict[str, dict[str, Any]] = {row["topic"]: dict(row) for row in rows}
+    found: list[dict[str, Any]] = [dict(row) for row in rows]
+    told = {row.pop("topic"): row for row in found}
     known = events.topics()
     return [
-        TopicLook(handlers=tuple(known.get(topic, ())), **told.get(topic, {"topic": topic}))
-        for topic in sorted({*known, *told})
+        TopicLook(stats, tuple(known.get(stats.topic, ())), **told.get(stats.topic, {}))
+        for stats in statistics.event_stats(also=told)
     ]

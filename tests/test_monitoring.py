@@ -25,12 +25,14 @@ from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now, TruncDay, TruncHour
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from notifications import (
     clock,
+    events,
     health,
     holds,
     hostjobs,
@@ -41,10 +43,11 @@ from notifications import (
     reporting,
     statistics,
     tallies,
+    tasks,
     vitals,
 )
 from notifications.dispatch import notify
-from notifications.events import publish
+from notifications.events import on, publish
 from notifications.health import Level
 from notifications.models import (
     Alert,
@@ -61,6 +64,8 @@ from notifications.models import (
     Watermark,
 )
 from notifications.muting import muted
+from notifications.retries import RetryPolicy
+from notifications.statistics import EventStats
 from notifications.testing.guarded import find_free_port
 from orders.models import User
 from tests.scripted import ACCEPTED, REFUSED, Note, Script, scripted
@@ -244,17 +249,105 @@ def test_of_a_strange_queue_there_are_none() -> None:
     assert "host" not in {each.queue for each in statistics.all_queue_stats()}
 
 
+def topic(name: str) -> EventStats:
+    return {each.topic: each for each in statistics.event_stats()}[name]
+
+
 def test_event_stats() -> None:
     with transaction.atomic(), override_settings(RQ_QUEUES={}):
         publish("order.placed", order_id=0)
-    by_topic = {each.topic: each for each in statistics.event_stats()}
-    assert by_topic["order.placed"].waiting == 1
-    assert by_topic["user.registered"].waiting == 0
+    assert topic("order.placed").waiting == 1
+    assert topic("user.registered").waiting == 0
     jobs.serve("default")
     count()
-    by_topic = {each.topic: each for each in statistics.event_stats()}
-    assert (by_topic["order.placed"].waiting, by_topic["order.placed"].completed) == (0, 1)
-    assert by_topic["order.placed"].as_dict()["topic"] == "order.placed"
+    assert (topic("order.placed").waiting, topic("order.placed").completed) == (0, 1)
+    assert topic("order.placed").as_dict()["topic"] == "order.placed"
+
+
+@pytest.fixture
+def odd() -> Iterator[None]:
+    """A handler of two topics that does as the payload says."""
+
+    def handle(fails: bool) -> None:
+        if fails:
+            raise ValueError("no")
+
+    for name in ("test.first", "test.second"):
+        on(name, name="test.handle", retry=RetryPolicy(retries=1, base=60.0))(handle)
+    yield
+    for name in ("test.first", "test.second"):
+        events._handlers.pop(name)
+    tasks._registry.pop("test.handle")
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_handler_is_counted_wherever_it_stands() -> None:
+    for fails in (True, False):
+        with transaction.atomic():
+            publish("test.first", fails=fails)
+    Task.objects.create(
+        name="x", queue="default", topic="test.first", token=uuid4(),
+        due_at=Now() + timedelta(seconds=20),
+    )  # fmt: skip
+    assert (topic("test.first").waiting, topic("test.first").active) == (2, 1)
+    jobs.serve("default")
+    count()
+    counts = {name: getattr(topic("test.first"), name) for name in statistics.COUNTS}
+    assert counts == {
+        "waiting": 0, "active": 1, "delayed": 1, "completed": 1, "failed": 0, "dlq": 0
+    }  # fmt: skip
+    Task.objects.filter(attempts=1, state=State.PENDING).update(due_at=Now())
+    jobs.serve("default")
+    count()
+    counts = {name: getattr(topic("test.first"), name) for name in statistics.COUNTS}
+    assert counts == {
+        "waiting": 0, "active": 1, "delayed": 0, "completed": 1, "failed": 1, "dlq": 1
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_function_that_hears_two_topics_is_counted_for_each() -> None:
+    for fails in (True, False):
+        with transaction.atomic():
+            publish("test.second", fails=fails)
+    jobs.serve("default")
+    Task.objects.filter(attempts=1, state=State.PENDING).update(due_at=Now())
+    jobs.serve("default")
+    count()
+    second, first = topic("test.second"), topic("test.first")
+    assert (second.completed, second.failed, second.dlq) == (1, 1, 1)
+    assert (first.completed, first.failed, first.dlq) == (0, 0, 0)
+
+
+def test_a_topic_is_counted_no_further_than_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "MOST_OF_TOPIC", 2)
+    for _each in range(3):
+        Task.objects.create(name="x", queue="default", topic="order.placed")
+    assert topic("order.placed").waiting == 2
+    assert topic("order.placed").as_words()["waiting"] == "2+"
+    QueueTally.objects.create(queue="note", what="dead", count=20_000, since=timezone.now())
+    assert statistics.queue_stats("note").as_words()["failed"] == "20000"
+
+
+def test_topics_are_told_in_few_queries_while_somebody_else_has_a_backlog(
+    django_assert_max_num_queries: Any,
+) -> None:
+    Task.objects.bulk_create(Task(name="campaign", queue="default") for _each in range(3_000))
+    with django_assert_max_num_queries(2):
+        assert topic("order.placed").waiting == 0
+
+
+@pytest.mark.postgres_only
+def test_topics_are_counted_in_their_own_index() -> None:
+    Task.objects.bulk_create(Task(name="campaign", queue="default") for _each in range(3_000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE notifications_task")
+        with CaptureQueriesContext(connection) as queries:
+            statistics.event_stats()
+        cursor.execute("EXPLAIN " + queries[-1]["sql"])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert plan.count("ntf_task_topic") == 3, plan
+    assert "Seq Scan on notifications_task" not in plan
 
 
 def test_happened_tells_each_step(script: Script) -> None:
@@ -551,7 +644,7 @@ def test_stats_are_shown_and_told_as_json(script: Script) -> None:
         r"^queue +waiting +active +delayed +completed +failed +dlq +paused$", text, re.MULTILINE
     )
     assert re.search(r"^note +2 +0 +0 +0 +0 +0$", text, re.MULTILINE)
-    assert re.search(r"^order.placed +0 +0 +0 +0$", text, re.MULTILINE)
+    assert re.search(r"^order.placed +0 +0 +0 +0 +0 +0$", text, re.MULTILINE)
     facts = json.loads(run("notifications_stats", "--json"))
     assert {each["queue"]: each["waiting"] for each in facts["queues"]}["note"] == 2
 

@@ -29,6 +29,7 @@ class EventAdmin(ScreenAdmin):
             "looks": [
                 (
                     look,
+                    look.stats.as_words(),
                     [_told(each) for each in look.handlers],
                     age(look.last_at) if look.last_at else "–",
                 )

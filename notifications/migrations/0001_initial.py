@@ -283,6 +283,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='QueueTally',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('queue', models.CharField(max_length=64, verbose_name='queue')),
+                ('what', models.CharField(help_text='an outcome, a fate, or dead', max_length=16, verbose_name='what')),
+                ('count', models.PositiveBigIntegerField(default=0, verbose_name='count')),
+                ('milliseconds', models.PositiveBigIntegerField(default=0, verbose_name='took in all, ms')),
+                ('since', models.DateTimeField(help_text='start of the quarter of an hour', verbose_name='since')),
+            ],
+            options={
+                'verbose_name': 'tally of a queue',
+                'verbose_name_plural': 'tallies of queues',
+                'constraints': [models.UniqueConstraint(fields=('queue', 'what', 'since'), name='ntf_queuetally_once')],
+            },
+        ),
+        migrations.CreateModel(
             name='Receipt',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
@@ -361,22 +377,6 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name='QueueTally',
-            fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('queue', models.CharField(max_length=64, verbose_name='queue')),
-                ('what', models.CharField(help_text='an outcome, a fate, or dead', max_length=16, verbose_name='what')),
-                ('count', models.PositiveBigIntegerField(default=0, verbose_name='count')),
-                ('milliseconds', models.PositiveBigIntegerField(default=0, verbose_name='took in all, ms')),
-                ('since', models.DateTimeField(help_text='start of the quarter of an hour', verbose_name='since')),
-            ],
-            options={
-                'verbose_name': 'tally of a queue',
-                'verbose_name_plural': 'tallies of queues',
-                'constraints': [models.UniqueConstraint(fields=('queue', 'what', 'since'), name='ntf_queuetally_once')],
-            },
-        ),
-        migrations.CreateModel(
             name='Tally',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
@@ -385,13 +385,14 @@ class Migration(migrations.Migration):
                 ('count', models.PositiveBigIntegerField(default=0, verbose_name='count')),
                 ('milliseconds', models.PositiveBigIntegerField(default=0, verbose_name='took in all, ms')),
                 ('since', models.DateTimeField(help_text='start of the quarter of an hour', verbose_name='since')),
+                ('topic', models.CharField(blank=True, default='', max_length=100, verbose_name='topic')),
                 ('name', models.CharField(blank=True, default='', max_length=200, verbose_name='kind or function')),
                 ('provider', models.CharField(blank=True, default='', max_length=64, verbose_name='provider')),
             ],
             options={
                 'verbose_name': 'tally',
                 'verbose_name_plural': 'tallies',
-                'constraints': [models.UniqueConstraint(fields=('since', 'queue', 'name', 'provider', 'what'), name='ntf_tally_once')],
+                'constraints': [models.UniqueConstraint(fields=('since', 'queue', 'topic', 'name', 'provider', 'what'), name='ntf_tally_once')],
             },
         ),
         migrations.CreateModel(
@@ -427,7 +428,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'task',
                 'verbose_name_plural': 'tasks',
-                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed'), models.Index(condition=models.Q(('attempts__gt', 0), ('state', 'pending')), fields=['-id'], name='ntf_task_retrying')],
+                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['queue', 'priority', 'due_at'], name='ntf_task_claim'), models.Index(condition=models.Q(('about_id', ''), _negated=True), fields=['about_type', 'about_id'], name='ntf_task_about'), models.Index(condition=models.Q(('state__in', ('dead', 'bounced', 'complained'))), fields=['-id'], name='ntf_task_failed'), models.Index(condition=models.Q(('attempts__gt', 0), ('state', 'pending')), fields=['-id'], name='ntf_task_retrying'), models.Index(condition=models.Q(('state', 'pending'), models.Q(('topic', ''), _negated=True)), fields=['topic', 'due_at'], name='ntf_task_topic')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('priority__in', [0, 1, 2, 3])), name='ntf_task_priority'), models.UniqueConstraint(condition=models.Q(('key__isnull', False)), fields=('name', 'key'), name='ntf_task_key')],
             },
         ),
@@ -437,6 +438,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('queue', models.CharField(max_length=64, verbose_name='queue')),
                 ('name', models.CharField(max_length=200, verbose_name='kind or function')),
+                ('topic', models.CharField(blank=True, default='', max_length=100, verbose_name='topic')),
                 ('error', models.CharField(blank=True, default='', max_length=200, verbose_name='error class')),
                 ('code', models.CharField(blank=True, default='', max_length=32, verbose_name='code')),
                 ('reason', models.CharField(max_length=300, verbose_name='reason')),
@@ -562,6 +564,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='deadletter',
             index=models.Index(fields=['fingerprint', '-id'], name='ntf_dead_fingerprint'),
+        ),
+        migrations.AddIndex(
+            model_name='deadletter',
+            index=models.Index(condition=models.Q(('topic', ''), _negated=True), fields=['topic', '-id'], name='ntf_dead_topic'),
         ),
         migrations.AddConstraint(
             model_name='deadletter',

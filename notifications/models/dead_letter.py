@@ -25,6 +25,7 @@ class DeadLetter(models.Model):
     )
     queue = models.CharField(_("queue"), max_length=64)
     name = models.CharField(_("kind or function"), max_length=200)
+    topic = models.CharField(_("topic"), max_length=100, blank=True, default="")
     error = models.CharField(_("error class"), max_length=200, blank=True, default="")
     code = models.CharField(_("code"), max_length=32, blank=True, default="")
     reason = models.CharField(_("reason"), max_length=300)
@@ -42,6 +43,9 @@ class DeadLetter(models.Model):
         indexes = [
             models.Index(fields=["queue", "-id"], name="ntf_dead_queue"),
             models.Index(fields=["fingerprint", "-id"], name="ntf_dead_fingerprint"),
+            models.Index(
+                fields=["topic", "-id"], name="ntf_dead_topic", condition=~models.Q(topic="")
+            ),
         ]
         constraints = [
             models.CheckConstraint(

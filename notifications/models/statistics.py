@@ -27,6 +27,7 @@ class Tally(Counted):
     """What happened in one quarter of an hour."""
 
     since = models.DateTimeField(_("since"), help_text=_("start of the quarter of an hour"))
+    topic = models.CharField(_("topic"), max_length=100, blank=True, default="")
     name = models.CharField(_("kind or function"), max_length=200, blank=True, default="")
     provider = models.CharField(_("provider"), max_length=64, blank=True, default="")
 
@@ -35,7 +36,8 @@ class Tally(Counted):
         verbose_name_plural = _("tallies")
         constraints = [
             models.UniqueConstraint(
-                fields=["since", "queue", "name", "provider", "what"], name="ntf_tally_once"
+                fields=["since", "queue", "topic", "name", "provider", "what"],
+                name="ntf_tally_once",
             ),
         ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from notifications.models.work import Work, work_constraints, work_indexes
+from notifications.models.work import State, Work, work_constraints, work_indexes
 
 
 class Task(Work):
@@ -22,7 +22,15 @@ class Task(Work):
     class Meta:
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
-        indexes = work_indexes("ntf_task")
+        indexes = [
+            *work_indexes("ntf_task"),
+            # How the handlers of a topic stand, behind whatever backlog of other tasks.
+            models.Index(
+                fields=["topic", "due_at"],
+                name="ntf_task_topic",
+                condition=models.Q(state=State.PENDING) & ~models.Q(topic=""),
+            ),
+        ]
         constraints = [
             *work_constraints("ntf_task"),
             models.UniqueConstraint(

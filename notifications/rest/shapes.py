@@ -97,13 +97,15 @@ class QueueShape(Shape):
 
 
 class EventShape(Shape):
-    """The handlers of one topic."""
+    """The handlers of one topic. Counts stop at 1,000; completed and failed are of the last day."""
 
     topic = serializers.CharField()
     waiting = serializers.IntegerField()
     active = serializers.IntegerField()
+    delayed = serializers.IntegerField()
     completed = serializers.IntegerField()
     failed = serializers.IntegerField()
+    dlq = serializers.IntegerField()
 
 
 class HealthShape(Shape):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from notifications import operations
 from notifications.admin import deeds
-from notifications.models import Notification, State, Task
+from notifications.models import DeadLetter, Notification, State, Tally, Task
 from notifications.muting import muted
 from orders.models import User
 from tests.admin.screens import ask, boss, letter, list_of, page_of, staff, text_of
@@ -21,9 +24,18 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_each_topic_tells_who_hears_it_and_how_they_fare() -> None:
     event = uuid4()
-    for state in (State.DONE, State.DEAD, State.PENDING):
-        Task.objects.create(
-            name="x", queue="default", topic="order.placed", event_id=event, state=state
+    common = {"name": "x", "queue": "default", "topic": "order.placed", "event_id": event}
+    for fields in (
+        {},
+        {"token": uuid4(), "due_at": Now() + timedelta(seconds=9)},
+        {"attempts": 1, "due_at": Now() + timedelta(seconds=8)},
+    ):
+        Task.objects.create(**common, **fields)
+    dead = Task.objects.create(**common, state=State.DEAD)
+    DeadLetter.objects.create(task=dead, topic="order.placed", queue="default", attempts=1)
+    for what, number in (("done", 5), ("dead", 6)):
+        Tally.objects.create(
+            queue="default", topic="order.placed", what=what, count=number, since=timezone.now()
         )
     Task.objects.create(name="x", queue="default", topic="old.topic", event_id=uuid4())
     content = text_of(boss(), list_of("event"))
@@ -33,11 +45,11 @@ def test_each_topic_tells_who_hears_it_and_how_they_fare() -> None:
         if "?topic=" in row
     }
     assert re.findall(r'class="ntf-number">(?:<a [^>]+>)?(\d+)', rows["order.placed"]) == list(
-        "1111"
+        "1111561"
     )
     assert "confirm_order" in rows["order.placed"]
     assert "nobody" in rows["old.topic"]
-    assert re.findall(r'class="ntf-number">(\d+)', rows["payment.received"]) == list("0000")
+    assert re.findall(r'class="ntf-number">(\d+)', rows["payment.received"]) == list("0000000")
 
 
 def test_the_audit_log_tells_who_did_what_to_what(script: Script) -> None:

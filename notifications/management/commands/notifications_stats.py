@@ -10,10 +10,7 @@ from django.core.management.base import CommandParser
 
 from notifications import statistics
 from notifications.management.base import OperationCommand
-from notifications.statistics import say
-
-QUEUE_FIELDS = ("waiting", "active", "delayed", "completed", "failed", "dlq")
-EVENT_FIELDS = ("waiting", "active", "completed", "failed")
+from notifications.statistics import COUNTS
 
 
 class Command(OperationCommand):
@@ -34,17 +31,11 @@ class Command(OperationCommand):
                 "queues": [each.as_dict() for each in queues],
                 "events": [each.as_dict() for each in events],
             }
-            rows = [
-                [each.queue, *(say(getattr(each, field)) for field in QUEUE_FIELDS), each.paused]
-                for each in queues
-            ]
-            text = _table(["queue", *QUEUE_FIELDS, "paused"], rows)
+            rows = [[each.queue, *each.as_words().values(), each.paused] for each in queues]
+            text = _table(["queue", *COUNTS, "paused"], rows)
             if events:
-                rows = [
-                    [each.topic, *(say(getattr(each, field)) for field in EVENT_FIELDS)]
-                    for each in events
-                ]
-                text += "\n\n" + _table(["topic", *EVENT_FIELDS], rows)
+                rows = [[each.topic, *each.as_words().values()] for each in events]
+                text += "\n\n" + _table(["topic", *COUNTS], rows)
             self.tell(facts, text, as_json=options["json"])
             if not options["watch"]:
                 return
