@@ -107,9 +107,11 @@ def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
     oldest = conf.parse_duration(limits["OLDEST"]).total_seconds()
     for each in queues:
         if each.failed > limits["FAILED"]:
-            yield _degraded(each, "failed", f"{say(each.failed)} failed jobs")
+            yield _degraded(each, "failed", f"{each.failed} failed jobs")
         if each.dlq > limits["DLQ"]:
             yield _degraded(each, "dlq", f"{say(each.dlq)} dead letters wait for a person")
+        if not each.ours:  # how long the host's own jobs may wait, the host knows
+            continue
         if each.paused:
             yield _degraded(each, "paused", f"paused: {each.paused}")
         elif each.waiting > limits["WAITING"]:
@@ -141,7 +143,7 @@ def _of_clocks() -> Iterator[Reason]:
 
 def _of_workers(queues: Sequence[QueueStats]) -> Iterator[Reason]:
     """A queue that nobody listens to. What waits there waits for ever."""
-    for each in queues:
+    for each in (each for each in queues if each.ours):
         try:
             listening = _count_workers(each.queue)
         except RedisError as error:

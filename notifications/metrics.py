@@ -59,6 +59,8 @@ def _of_queues() -> Iterator[Metric]:
     for name, text in QUEUE_FIGURES.items():
         family = GaugeMetricFamily(f"notifications_{name}", text, labels=["queue"])
         for each in queues:
+            if not each.ours and name != "dlq":  # RQ's own figures tell of its jobs
+                continue
             value = (each.oldest or 0.0) if name == "oldest_seconds" else getattr(each, name)
             family.add_metric([each.queue], float(bool(value) if name == "paused" else value))
         yield family

@@ -12,8 +12,7 @@ from datetime import timedelta
 from django.db.models import Count, Max
 from django.db.models.functions import Coalesce, Now
 
-from notifications import conf, holds, statistics
-from notifications.connections import quick_redis
+from notifications import conf, holds, hostqueues, statistics
 from notifications.models import Attempt, Hold
 from notifications.statistics import QueueStats
 
@@ -29,11 +28,11 @@ class QueueLook:
 
     name: str
     carries: str  # its channel; "tasks"; or empty for a queue of the host's own
-    stats: QueueStats | None = None  # of ours
+    stats: QueueStats
     per_minute: float = 0.0  # done, over the last RATED
     limit: conf.Rate | None = None
     holds: tuple[Hold, ...] = ()  # the open ones that concern it
-    jobs: int | None = None  # of a host's own queue, in Redis; None: not known
+    known: bool = True  # what waits; not of a host's own queue while Redis is away
 
     @property
     def ours(self) -> bool:
@@ -48,14 +47,21 @@ class QueueLook:
 
 def look_at_all() -> list[QueueLook]:
     """Every queue of RQ_QUEUES, in its order. Redis is asked about the host's own queues only."""
+    names = conf.queue_names()
+    jobs = hostqueues.count([name for name in names if not conf.owns_queue(name)])
     opened, rates = _open_holds(), _rates()
-    return [_look(name, opened, rates) for name in conf.queue_names()]
+    return [
+        _look(name, opened, rates) if conf.owns_queue(name) else _look_at_host(name, jobs.get(name))
+        for name in names
+    ]
 
 
 def look_at(name: str) -> QueueLook:
     """One queue. Raises KeyError for one that is not in RQ_QUEUES."""
     if name not in conf.queue_names():
         raise KeyError(name)
+    if not conf.owns_queue(name):
+        return _look_at_host(name, hostqueues.count([name]).get(name))
     return _look(name, _open_holds(), _rates())
 
 
@@ -66,8 +72,6 @@ def why_nothing_goes() -> str | None:
 
 def _look(name: str, opened: Iterable[Hold], rates: Mapping[str, float]) -> QueueLook:
     channel = conf.channel_of_queue(name)
-    if not conf.owns_queue(name):
-        return QueueLook(name, "", jobs=_count_jobs(name))
     return QueueLook(
         name,
         "tasks" if channel is None else channel.name,
@@ -76,6 +80,10 @@ def _look(name: str, opened: Iterable[Hold], rates: Mapping[str, float]) -> Queu
         limit=channel.rate if channel else None,
         holds=tuple(each for each in opened if _concerns(each, name, channel)),
     )
+
+
+def _look_at_host(name: str, jobs: hostqueues.Jobs | None) -> QueueLook:
+    return QueueLook(name, "", statistics.host_stats(name, jobs), known=jobs is not None)
 
 
 def _rates() -> dict[str, float]:
@@ -108,10 +116,3 @@ def _concerns(held: Hold, name: str, channel: conf.ChannelConf | None) -> bool:
     return held.scope == Hold.Scope.TEMPLATE and held.name.startswith(
         holds.template_of(channel.name, "")
     )
-
-
-def _count_jobs(name: str) -> int | None:
-    try:
-        return int(quick_redis(name).llen(f"rq:queue:{name}"))
-    except Exception:  # Redis away, or a queue of a kind we do not know
-        return None

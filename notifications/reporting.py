@@ -21,9 +21,8 @@ class Reporter:
         """Say how `queues` and all topics stand. Raises what the database raises."""
         if not logger.isEnabledFor(logging.INFO):
             return
-        for queue in statistics.all_queue_stats():
-            if queue.queue in queues:
-                self._tell("queue", queue.queue, queue)
+        for name in queues:
+            self._tell("queue", name, statistics.queue_stats(name))
         for topic in statistics.event_stats():
             self._tell("topic", topic.topic, topic)
 

@@ -17,7 +17,7 @@ from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import Now
 from django.db.models.functions.datetime import TruncBase
 
-from notifications import conf, events, holds, outbox
+from notifications import conf, events, holds, hostqueues, outbox
 from notifications.models import DeadLetter, Notification, Priority, QueueTally, State, Tally, Task
 
 MOST = 10_000  # rows that are counted at most
@@ -46,6 +46,11 @@ class QueueStats:
     dlq: int  # dead letters that wait for a person
     paused: str  # why nothing is claimed; empty if it is
     oldest: float | None  # seconds that the oldest due row waits; None if none does
+
+    @property
+    def ours(self) -> bool:
+        """Whether it carries this app's rows, and not jobs of the host's own."""
+        return conf.owns_queue(self.queue)
 
     def as_dict(self) -> dict[str, Any]:
         """Its fields, for JSON."""
@@ -89,29 +94,38 @@ def model_of(queue: str) -> type[Notification] | type[Task]:
 
 
 def queue_stats(name: str) -> QueueStats:
-    """How one queue stands now. Raises LookupError for a name that is no queue of ours."""
-    if not conf.owns_queue(name):
-        raise LookupError(f"{name!r} is no queue of this app.")
-    pending = _pending(name)
-    due = pending.filter(due_at__lte=Now())
-    later = pending.filter(due_at__gt=Now())
-    happened = _happened_in(name)
-    return QueueStats(
-        queue=name,
-        waiting=_count(due),
-        active=_count_claimed(later),
-        delayed=_count(later.filter(token=None)),
-        completed=sum(happened.get(what, 0) for what in _COMPLETED),
-        failed=happened.get(_GIVEN_UP, 0),
-        dlq=_count(DeadLetter.objects.filter(queue=name)),
-        paused=holds.current().stops(name) or "",
-        oldest=_oldest(due),
-    )
+    """How one queue stands now. Raises LookupError for a name that is no queue of the project."""
+    if conf.owns_queue(name):
+        return _stats_of_ours(name)
+    if name not in conf.queue_names():
+        raise LookupError(f"{name!r} is no queue of this project.")
+    return host_stats(name, hostqueues.count([name]).get(name))
 
 
 def all_queue_stats() -> list[QueueStats]:
-    """Every queue of this app that the project has, in the order of RQ_QUEUES."""
-    return [queue_stats(name) for name in conf.queue_names() if conf.owns_queue(name)]
+    """Every queue that the project has, in the order of RQ_QUEUES."""
+    names = conf.queue_names()
+    jobs = hostqueues.count([name for name in names if not conf.owns_queue(name)])
+    return [
+        _stats_of_ours(name) if conf.owns_queue(name) else host_stats(name, jobs.get(name))
+        for name in names
+    ]
+
+
+def host_stats(name: str, jobs: hostqueues.Jobs | None) -> QueueStats:
+    """A queue of the host's own. What failed there is known from its dead letters, what waits from
+    Redis (None: it does not answer), and what was completed not at all."""
+    return QueueStats(
+        queue=name,
+        waiting=jobs.waiting if jobs else 0,
+        active=jobs.active if jobs else 0,
+        delayed=jobs.delayed if jobs else 0,
+        completed=0,
+        failed=_happened_in(name).get(_GIVEN_UP, 0),
+        dlq=_count_letters(name),
+        paused="",
+        oldest=None,
+    )
 
 
 def count_stalled(name: str) -> int:
@@ -147,6 +161,24 @@ def happened(window: timedelta, step: type[TruncBase], **only: Any) -> list[dict
         {"at": each["at"], "queue": each["queue"], "what": each["what"], "count": each["number"]}
         for each in groups.order_by("at")
     ]
+
+
+def _stats_of_ours(name: str) -> QueueStats:
+    pending = _pending(name)
+    due = pending.filter(due_at__lte=Now())
+    later = pending.filter(due_at__gt=Now())
+    happened = _happened_in(name)
+    return QueueStats(
+        queue=name,
+        waiting=_count(due),
+        active=_count_claimed(later),
+        delayed=_count(later.filter(token=None)),
+        completed=sum(happened.get(what, 0) for what in _COMPLETED),
+        failed=happened.get(_GIVEN_UP, 0),
+        dlq=_count_letters(name),
+        paused=holds.current().stops(name) or "",
+        oldest=_oldest(due),
+    )
 
 
 def _happened_in(queue: str) -> Mapping[str, int]:
@@ -215,6 +247,10 @@ def _pending(queue: str) -> QuerySet[Any]:
 
 def _count(rows: QuerySet[Any]) -> int:
     return rows.order_by()[:MOST].count()
+
+
+def _count_letters(queue: str) -> int:
+    return _count(DeadLetter.objects.filter(queue=queue))
 
 
 def _words(stats: QueueStats | EventStats, most: int) -> dict[str, str]:

@@ -18,9 +18,9 @@ DOORS = {
 FLOW = {
     "alerts", "audit", "bounds", "bulk", "chain", "clock", "composition", "dead_letters",
     "delivery", "dispatch", "erasure", "events", "fallback", "fates", "health", "holds",
-    "hostjobs", "inbox", "judgement", "lookups", "metrics", "notifications", "operations", "outbox",
-    "overview", "previews", "queues", "rates", "receipts", "recipients", "reporting",
-    "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
+    "hostjobs", "hostqueues", "inbox", "judgement", "lookups", "metrics", "notifications",
+    "operations", "outbox", "overview", "previews", "queues", "rates", "receipts", "recipients",
+    "reporting", "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
     "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "testers",
     "tokens", "topics", "workers",
 }  # fmt: skip

@@ -244,9 +244,43 @@ def test_queue_stats(script: Script) -> None:
 
 
 def test_of_a_strange_queue_there_are_none() -> None:
-    with pytest.raises(LookupError, match="host"):
-        statistics.queue_stats("host")
-    assert "host" not in {each.queue for each in statistics.all_queue_stats()}
+    with pytest.raises(LookupError, match="pigeons"):
+        statistics.queue_stats("pigeons")
+    assert [each.queue for each in statistics.all_queue_stats()] == ["default", "note", "host"]
+
+
+def fail_on_host(count: int) -> None:
+    """Dead letters of so many jobs of the host's own."""
+    for number in range(count):
+        row = Task.objects.create(name=hostjobs.requeue_job.name, queue="default", state=State.DEAD)
+        DeadLetter.objects.create(task=row, queue="host", name=f"shop.x{number % 2}", attempts=1)
+
+
+@pytest.mark.usefixtures("staffed")
+def test_failed_jobs_of_the_host_are_seen_everywhere(client: Client) -> None:
+    fail_on_host(11)
+    count()
+    assert texts() == ["host: 11 failed jobs", "host: 11 dead letters wait for a person"]
+    stats = statistics.queue_stats("host")
+    assert (stats.failed, stats.dlq, stats.waiting, stats.ours) == (11, 11, 0, False)
+    assert re.search(r"^host +0 +0 +0 +0 +11 +11$", run("notifications_stats"), re.MULTILINE)
+    text = metrics.render().decode()
+    assert 'notifications_dlq{queue="host"} 11.0\n' in text
+    assert 'notifications_waiting{queue="host"}' not in text  # told by rq_jobs
+    health.tell(health.examine())
+    assert {alert.key for alert in Alert.objects.all()} == {"health host failed", "health host dlq"}
+    page = viewer(is_superuser=True).get("/admin/notifications/overview/").content.decode()
+    assert re.search(r"Dead letters</dt><dd><a [^>]+>11</a>", page)
+    assert re.search(r"<a [^>]+queue=host[^>]*>11</a>", page)
+
+
+def test_who_serves_the_hosts_own_queues_is_the_hosts_affair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "_count_workers", lambda queue: 0)
+    assert [text for text in texts() if text.startswith(("host", "note"))] == [
+        "note: no worker listens to it"
+    ]
 
 
 def topic(name: str) -> EventStats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -15,11 +16,12 @@ from django.test import override_settings
 from django.utils import timezone
 from rq import Worker
 
-from notifications import holds, jobs, operations, queues, statistics, workers
+from notifications import holds, hostqueues, jobs, operations, queues, statistics, workers
 from notifications.connections import quick_redis
 from notifications.dispatch import notify
 from notifications.models import DeadLetter, Notification, Task
 from tests.scripted import REFUSED, Note, Script, scripted
+from tests.servers import RedisServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -105,14 +107,33 @@ def test_every_hold_that_concerns_a_queue_is_told() -> None:
 def test_all_queues_are_told_the_hosts_own_by_their_jobs() -> None:
     by_name = {look.name: look for look in queues.look_at_all()}
     assert list(by_name) == ["default", "note", "host"]
-    assert (by_name["host"].ours, by_name["host"].jobs) == (False, None)  # Redis is away
+    assert (by_name["host"].ours, by_name["host"].known) == (False, False)  # Redis is away
     with on_redis():
         redis = quick_redis("host")
         redis.rpush("rq:queue:host", "a", "b")
-        assert queues.look_at("host").jobs == 2
-        redis.delete("rq:queue:host")
+        redis.zadd("rq:wip:host", {"c": 1e10})
+        redis.zadd("rq:scheduled:host", {"d": 1e10})
+        redis.zadd("rq:deferred:host", {"e": 1})
+        look = queues.look_at("host")
+        assert look.known
+        assert (look.stats.waiting, look.stats.active, look.stats.delayed) == (2, 1, 2)
+        for name in ("queue", "wip", "scheduled", "deferred"):
+            redis.delete(f"rq:{name}:host")
     with pytest.raises(KeyError):
         queues.look_at("gone")
+
+
+def test_queues_of_a_redis_that_hangs_are_waited_for_once(redis_server: RedisServer) -> None:
+    url = os.environ["REDIS_URL"]
+    names = [f"host{number}" for number in range(9)]
+    with override_settings(RQ_QUEUES={name: {"URL": url} for name in names}):
+        assert len(hostqueues.count(names)) == 9
+        redis_server.pause()
+        began = time.monotonic()
+        assert hostqueues.count(names) == {}
+        assert time.monotonic() - began < 3
+    with override_settings(RQ_QUEUES={"odd": {"DB": 0}}):
+        assert hostqueues.count(["odd"]) == {}
 
 
 def test_workers_tell_where_they_are_and_what_they_serve() -> None:

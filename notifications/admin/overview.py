@@ -49,16 +49,16 @@ class OverviewAdmin(ScreenAdmin):
         name = request.GET.get("window", DEFAULT)
         window = WINDOWS.get(name, WINDOWS[DEFAULT])
         seen, looks, seen_health = overview.look(window), queues.look_at_all(), health.examine()
-        known = [look.stats for look in looks if look.stats is not None]
+        ours = [look.stats for look in looks if look.ours]
         steps = [(_label(at, name), tally) for at, tally in seen.steps]
         letters = reverse("admin:notifications_deadletter_groups")
         return {
             "windows": [(each, LABELS[each], each == window.name) for each in WINDOWS],
             "seen": seen,
             "rate": _percent(seen.total.rate),
-            "waiting": say(sum(each.waiting for each in known)),
-            "oldest": since(max((each.oldest for each in known if each.oldest), default=None)),
-            "dead": say(sum(each.dlq for each in known)),
+            "waiting": say(sum(each.waiting for each in ours)),
+            "oldest": since(max((each.oldest for each in ours if each.oldest), default=None)),
+            "dead": say(sum(look.stats.dlq for look in looks)),
             "letters": letters if self.allowed(request, "view_deadletter") else "",
             "steps": steps,
             "channels": [

@@ -24,7 +24,6 @@ from notifications.models import State
 from notifications.models.screens import Queue
 from notifications.queues import QueueLook
 from notifications.retention import FINAL
-from notifications.statistics import say
 
 
 class PauseForm(forms.Form):
@@ -194,10 +193,10 @@ class Shown:
 
     def __init__(self, look: QueueLook, url: str = "") -> None:
         self.look, self.url = look, url
-        if look.stats is not None:
-            self.waiting, self.active = say(look.stats.waiting), say(look.stats.active)
-            self.delayed, self.dlq = say(look.stats.delayed), say(look.stats.dlq)
-            self.oldest = since(look.stats.oldest)
+        self.counts = look.stats.as_words()
+        if not look.known:
+            self.counts |= dict.fromkeys(("waiting", "active", "delayed"), "?")
+        self.oldest = since(look.stats.oldest)
         self.rate = f"{look.per_minute:g}" if look.per_minute < 10 else f"{look.per_minute:.0f}"
         self.limit = f"{look.limit.limit} / {look.limit.seconds} s" if look.limit else "–"
         self.holds = [(each, _until(each)) for each in look.holds]
@@ -210,7 +209,7 @@ class Shown:
             return _("paused"), "warn"
         if self.holds:
             return _("held in part"), "warn"
-        if self.look.stats is None:
+        if not self.look.ours:
             return _("of the host"), "off"
         return (_("working"), "wait") if self.look.stats.waiting else (_("idle"), "good")
 

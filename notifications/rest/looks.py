@@ -102,7 +102,7 @@ class Stats(View):
 
 
 class Queues(View):
-    """All queues of the app."""
+    """All queues, the host's own too."""
 
     needs = {"get": "view_hold"}
 
@@ -243,8 +243,10 @@ class Empty(View):
 
 
 def _queue(view: View, name: str) -> Response:
-    _known(name)
-    return view.show(shapes.QueueShape, statistics.queue_stats(name))
+    try:
+        return view.show(shapes.QueueShape, statistics.queue_stats(name))
+    except LookupError:
+        raise Http404 from None
 
 
 def _known(name: str) -> None:
