@@ -11,6 +11,7 @@ runs one of `RUNNABLE` or nothing.
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -21,6 +22,7 @@ from redis.exceptions import ResponseError
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 from rq.queue import Queue
+from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty, UnixSignalDeathPenalty
 from rq.utils import as_text, decode_redis_hash
@@ -45,14 +47,18 @@ class JobRefused(NotificationsError):
     """Raised when a job of one of our queues asks for a function that is not RUNNABLE."""
 
 
+class TooLarge(NotificationsError, ValueError):
+    """Raised when a job's call has more than LARGEST bytes, as none of ours ever has."""
+
+
 class RingJob(Job):
     """A job of one of our queues."""
 
     def restore(self, raw_data: Mapping[Any, Any]) -> None:
         """Take the call from a Redis hash, and nothing else: the rest is ours to say.
 
-        Raises NoSuchJobError for a hash without a call, ValueError or zlib.error for one that is
-        damaged or too large.
+        Raises NoSuchJobError for a hash without a call, TooLarge, and ValueError or zlib.error for
+        one that is damaged.
         """
         data = decode_redis_hash(dict(raw_data)).get("data")
         if data is None:
@@ -63,6 +69,13 @@ class RingJob(Job):
         self.timeout = time_limit()
         self.result_ttl = 0
         self.failure_ttl = FAILURE_KEPT
+
+    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
+        """What is written back: all but the description, so that a refused job keeps its owner's,
+        by which people know it."""
+        fields: dict[str, Any] = super().to_dict(include_meta, include_result)
+        fields.pop("description", None)
+        return fields
 
     @property
     def func(self) -> Callable[..., None]:
@@ -105,12 +118,25 @@ class RingQueue(Queue):
         try:
             job = RingJob(as_text(job_id), self.connection, JSONSerializer)
             job.refresh()
+        except TooLarge as error:
+            self._refuse(job_id)
+            logger.warning("refused a job of %s: %s", self.name, error)
+            return None
         except (NoSuchJobError, ResponseError, ValueError, TypeError, zlib.error) as error:
             if self.connection.delete(RingJob.redis_job_namespace_prefix.encode() + job_id):
                 logger.warning("removed a damaged job of %s: %s", self.name, type(error).__name__)
             return None
         job.origin = self.name
         return job
+
+    def _refuse(self, job_id: bytes) -> None:
+        """Put it where jobs go that may not run here, for somebody to see: it is a job of the
+        host's, enqueued to the wrong queue."""
+        failed = FailedJobRegistry(self.name, self.connection)
+        with self.connection.pipeline() as pipeline:
+            pipeline.expire(RingJob.redis_job_namespace_prefix.encode() + job_id, FAILURE_KEPT)
+            pipeline.zadd(failed.key, {job_id: time.time() + FAILURE_KEPT})
+            pipeline.execute()
 
     def move_dependents_to_ready(self, *args: Any, **kwargs: Any) -> dict[str, list[str]]:
         """Nothing depends on a ring, whatever Redis says."""
@@ -183,7 +209,7 @@ def _fetch(queue: Queue, job_id: str) -> Job | None:
 
 
 def _inflated(data: bytes) -> bytes:
-    """The call's bytes, which RQ packs; never more than LARGEST. Raises ValueError, zlib.error."""
+    """The call's bytes, which RQ packs; never more than LARGEST. Raises TooLarge and zlib.error."""
     unpacking = zlib.decompressobj()
     try:
         plain = unpacking.decompress(data, LARGEST)
@@ -192,5 +218,5 @@ def _inflated(data: bytes) -> bytes:
     else:
         rest = unpacking.unconsumed_tail
     if rest:
-        raise ValueError("its call is too large")
+        raise TooLarge(f"its call has more than {LARGEST} bytes")
     return plain
