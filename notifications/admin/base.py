@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -70,7 +70,38 @@ else:  # Django's class takes no parameters at run time
     ModelAdmin = admin.ModelAdmin
 
 
-class ReadOnlyAdmin(ModelAdmin):
+# What Django's own filters append to the name of a column.
+ENDINGS = frozenset(("exact", "in", "isnull", "isempty", "gte", "lt"))
+
+
+class NarrowAdmin(ModelAdmin):
+    """A list whose address asks for what its filters offer, and for nothing else.
+
+    Django lets an address ask anything of a list's own columns. `?to__startswith=b` would tell
+    somebody, letter by letter, what they see masked.
+    """
+
+    looked_up: ClassVar[tuple[str, ...]] = ()  # columns beside the filters', exactly
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Whether an address may ask for this."""
+        offered = any(_offers(each, lookup) for each in self.get_list_filter(request))
+        return lookup in self.looked_up or (
+            offered and super().lookup_allowed(lookup, value, request)
+        )
+
+
+def _offers(filtered: Any, lookup: str) -> bool:
+    """Whether an entry of `list_filter` makes links that ask for `lookup`."""
+    if isinstance(filtered, type):
+        return bool(lookup == getattr(filtered, "parameter_name", None))
+    column = filtered if isinstance(filtered, str) else filtered[0]
+    name, _sep, ending = lookup.rpartition("__")
+    below = name == column or name.startswith(f"{column}__")  # "user__id__exact"
+    return lookup == column or (below and ending in ENDINGS)
+
+
+class ReadOnlyAdmin(NarrowAdmin):
     """Rows that only operations change."""
 
     paginator = BoundedPaginator

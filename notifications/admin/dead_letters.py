@@ -50,6 +50,7 @@ class DeadLetterAdmin(WorkAdmin):
         among("code", gettext_lazy("code"), newest(DeadLetter, "code")),
         among("queue", gettext_lazy("queue"), conf.queue_names),
     )
+    looked_up = ("fingerprint",)
     search_fields = ("pk",)  # shows the search box; get_search_results does the rest
     search_help_text = gettext_lazy(
         "An order's number or whatever else finds what it is about, a notification's number, an "

@@ -15,15 +15,15 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from notifications.admin.base import NarrowAdmin
 from notifications.admin.standing import age
 from notifications.models import ApiToken
 from notifications.tokens import make_token, revoke_token
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[ApiToken]
     TokenFormBase = forms.ModelForm[ApiToken]
 else:
-    ModelAdmin, TokenFormBase = admin.ModelAdmin, forms.ModelForm
+    TokenFormBase = forms.ModelForm
 
 LONGEST = 3650  # days
 
@@ -41,7 +41,7 @@ class TokenForm(TokenFormBase):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(ModelAdmin):
+class ApiTokenAdmin(NarrowAdmin):
     """One's own, newest first; a superuser sees all, and makes none for others either."""
 
     form = TokenForm

@@ -163,6 +163,7 @@ class RowAdmin(WorkAdmin):
     """Notifications and tasks themselves, which can be retried and cancelled."""
 
     actions = ("retry_chosen", "cancel_chosen")
+    looked_up = ("state", "queue")
 
     def has_index(self, chosen: Mapping[str, Any]) -> bool:
         """Rows that wait, that failed and of an unknown fate have indexes of their own."""

@@ -110,6 +110,53 @@ def test_what_one_person_may_see_is_not_shown_to_another_at_the_same_time() -> N
     assert BOB not in admin.who(masked.result_list[0])
 
 
+GUESSES = {
+    "notification": (
+        "to=bob@example.com", "to__startswith=b", "to__iexact=bob@example.com", "to__regex=^b",
+        "context__order_id=7", "context__contains=7", "user__email__startswith=b", "token=x",
+        "user__password__gte=b", "state__startswith=p", "key__startswith=b",
+    ),
+    "task": ("payload__email__startswith=b", "payload__contains=x", "result__gt=1"),
+    "deadletter": ("notification__to__startswith=b", "fingerprint__regex=(", "traceback__gt=b"),
+    "hold": ("by__password__startswith=b", "reason__regex=("),
+    "apitoken": ("digest__startswith=b", "user__password__startswith=b"),
+}  # fmt: skip
+
+
+def test_an_address_asks_for_nothing_that_the_list_does_not_offer() -> None:
+    """What is masked could be found out letter by letter."""
+    client = boss()
+    for model, guesses in GUESSES.items():
+        for guess in guesses:
+            assert client.get(f"{list_of(model)}?{guess}").status_code == 400, guess
+
+
+OFFERED = {
+    "notification": ("standing=sent", "kind=x", "channel=note", "priority__exact=2", "priority=2",
+                     "state=sent", "queue=note"),
+    "task": ("standing=done", "queue=default", "topic=x", "state=done"),
+    "deadletter": ("name=x", "error=x", "code=550", "queue=note", "fingerprint=x"),
+    "hold": ("scope__exact=queue", "cause__exact=person", "lifted_at__isempty=1"),
+    "suppression": ("reason__exact=bounce", "channel=note"),
+    "registeredtemplate": ("status=APPROVED", "language=en"),
+}  # fmt: skip
+
+
+def test_what_filters_and_links_ask_for_is_answered() -> None:
+    client = boss()
+    for model, questions in OFFERED.items():
+        for asked in questions:
+            assert client.get(f"{list_of(model)}?{asked}").status_code == 200, asked
+
+
+@pytest.mark.parametrize("model", ["notification", "deadletter"])
+def test_only_who_may_see_addresses_finds_by_them(script: Script, model: str) -> None:
+    row = letter(script)
+    page = page_of(row if model == "deadletter" else row.work)
+    assert page in text_of(boss(), list_of(model), q=BOB)
+    assert page not in text_of(staff(f"view_{model}"), list_of(model), q=BOB)
+
+
 @pytest.mark.parametrize(
     ("address", "masked"),
     [(BOB, "b…@e….com"), ("+491701234567", "+49…67"), ("12345", "…")],
