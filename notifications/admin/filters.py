@@ -71,9 +71,12 @@ class ValuesFilter(admin.SimpleListFilter):
         return value
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The values. One alone is no choice, and the filter is left out."""
-        values = sorted({value for value in self.values() if value})
-        return [(value, self.label(value)) for value in values] if len(values) > 1 else []
+        """The values. One alone is no choice, and the filter is left out, unless an address asks
+        for something: Django forgets what a filter without choices was asked."""
+        asked = self.value()
+        values = sorted({value for value in (*self.values(), asked) if value})
+        choice = len(values) > 1 or asked
+        return [(value, self.label(value)) for value in values] if choice else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The rows with the chosen value."""

@@ -182,6 +182,14 @@ def test_filters_leave_what_they_say() -> None:
         assert f"{count} notification{'' if count == 1 else 's'}" in content, query
 
 
+def test_a_filter_holds_where_there_is_nothing_to_choose_from(script: Script) -> None:
+    letter(script)
+    client = boss()
+    assert "?code=550" not in text_of(client, list_of("deadletter"))
+    assert "1 dead letter" in text_of(client, list_of("deadletter"), code="550")
+    assert "0 dead letters" in text_of(client, list_of("deadletter"), code="451")
+
+
 def test_the_dead_letters_offer_their_codes_and_errors_as_filters(script: Script) -> None:
     letter(script)
     task = Task.objects.create(name="shop.stock.load", queue="default", state=State.DEAD)
