@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from notifications.models import Notification, Task
 
 LOOKED_THROUGH = 200_000  # newest rows that a filter without an index looks through
+
+
+def read_key(text: str) -> int | None:
+    """The primary key that somebody typed; None for what no row can have, which databases and
+    Python refuse in ways of their own."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def floor_of(model: type[Notification] | type[Task] | Any) -> int:

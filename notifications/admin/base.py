@@ -6,13 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
@@ -85,6 +91,8 @@ class NarrowAdmin(ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Whether an address may ask for this."""
+        if "\0" in value:  # PostgreSQL takes none
+            return False
         offered = any(_offers(each, lookup) for each in self.get_list_filter(request))
         return lookup in self.looked_up or (
             offered and super().lookup_allowed(lookup, value, request)
@@ -159,6 +167,8 @@ class ReadOnlyAdmin(NarrowAdmin):
         action = request.POST.get("action", "")
         if request.method == "POST" and action and action not in self.get_actions(request):
             raise PermissionDenied
+        if None in map(bounds.read_key, request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise SuspiciousOperation("No row has such a key.")
         title = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
         return super().changelist_view(request, title)
 
@@ -170,13 +180,20 @@ class ReadOnlyAdmin(NarrowAdmin):
             raise PermissionDenied
         return None
 
+    def find(self, request: HttpRequest, pk: str) -> Any:
+        """One row. Raises Http404."""
+        row = self.get_object(request, pk)
+        if row is None:
+            raise Http404
+        return row
+
     def act(
-        self, request: HttpRequest, pk: Any, permission: str, verb: Callable[..., Any], done: str
+        self, request: HttpRequest, pk: str, permission: str, verb: Callable[..., Any], done: str
     ) -> HttpResponse:
         """Do `verb` to one row: POST only, with `permission`, answered with a message."""
         if refusal := self.check_post(request, permission):
             return refusal
-        row = get_object_or_404(self.model, pk=pk)
+        row = self.find(request, pk)
         try:
             verb(row, by=request.user)
         except WrongState as error:

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core import signing
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -336,8 +336,11 @@ class CanaryForm(forms.Form):
 
 
 def _match(request: HttpRequest) -> dict[str, str]:
-    """The columns and values in the address."""
-    return {name: request.GET[name] for name in bulk.MATCHED if name in request.GET}
+    """The columns and values in the address. Raises SuspiciousOperation for what none can hold."""
+    found = {name: request.GET[name] for name in bulk.MATCHED if name in request.GET}
+    if any("\0" in value for value in found.values()):
+        raise SuspiciousOperation("No column holds NUL.")
+    return found
 
 
 def _read_verb(word: str | None) -> Verb:

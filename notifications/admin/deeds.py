@@ -14,6 +14,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from notifications import bounds
 from notifications.admin.screen import ScreenAdmin
 from notifications.admin.standing import age
 from notifications.models.screens import Deed
@@ -33,14 +34,15 @@ class DeedAdmin(ScreenAdmin):
 
     def values(self, request: HttpRequest) -> dict[str, Any]:
         """One page; `?q=` is a row's number or exactly a person's name, `?before=` a line."""
-        term, before = request.GET.get("q", "").strip(), request.GET.get("before", "")
+        term = request.GET.get("q", "").replace("\0", "").strip()
+        before = bounds.read_key(request.GET.get("before", ""))
         deeds = LogEntry.objects.filter(content_type__app_label="notifications")
         if term:
             person = f"user__{get_user_model().USERNAME_FIELD}"
             number = term.removeprefix("#")
             deeds = deeds.filter(Q(object_id=number) | Q(**{person: term}))
-        if before.isdecimal():
-            deeds = deeds.filter(pk__lt=int(before))
+        if before is not None:
+            deeds = deeds.filter(pk__lt=before)
         found = list(deeds.select_related("user", "content_type").order_by("-pk")[: SHOWN + 1])
         shown = found[:SHOWN]
         older = {"before": shown[-1].pk, **({"q": term} if term else {})} if shown else {}

@@ -9,8 +9,7 @@ from uuid import uuid4
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
@@ -125,7 +124,7 @@ class NotificationAdmin(RowAdmin):
         """The message as HTML, or its text, for the sandboxed frame of the page."""
         if not self.allowed(request, "view_content"):
             raise PermissionDenied
-        row = get_object_or_404(Notification, pk=pk)
+        row = self.find(request, pk)
         try:
             message = preview(row)
         except Exception as error:
@@ -136,12 +135,10 @@ class NotificationAdmin(RowAdmin):
         """Ask, then send the message once more as a new row."""
         if not self.allowed(request, "retry_notification"):
             raise PermissionDenied
-        row = self.get_object(request, pk)
-        if row is None:
-            raise Http404
+        row = self.find(request, pk)
         if request.method != "POST":
             return self._ask_to_resend(request, row)
-        key = request.POST.get("key", "")[:64]
+        key = request.POST.get("key", "").replace("\0", "")[:64]
         try:
             again = operations.resend(row, key=key, by=request.user)
         except WrongState as error:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Upper
 from django.http import HttpRequest
 
-from notifications import conf
+from notifications import bounds, conf
 from notifications.admin.about import find_objects
 from notifications.errors import InvalidAddress
 from notifications.models import Attempt, Notification
@@ -38,9 +38,8 @@ def find_notifications(
         found |= _ids(rows.filter(about_type=label, about_id__in=keys).exclude(about_id=""))
     sent = Attempt.objects.filter(message_id__in=[term, f"<{term}>"], notification__isnull=False)
     found |= set(sent.exclude(message_id="").values_list("notification_id", flat=True)[:FOUND])
-    number = term.removeprefix("#")
-    if number.isdecimal():
-        found |= _ids(rows.filter(pk=int(number)))
+    if (number := bounds.read_key(term.removeprefix("#"))) is not None:
+        found |= _ids(rows.filter(pk=number))
     if by_address:
         same = rows.alias(address=Upper("to")).filter(address__in=_addresses(term))
         found |= _ids(same.order_by("-pk"))

@@ -64,14 +64,14 @@ class TaskAdmin(RowAdmin):
         if not term:
             return queryset, False
         rows = Task.objects.order_by("-pk").values_list("pk", flat=True)
-        number = term.removeprefix("#")
         recent = Q(name=term)
         with suppress(ValueError):
             recent |= Q(event_id=UUID(term))
+        number = bounds.read_key(term.removeprefix("#"))
         found = {
+            *([] if number is None else [number]),
             *rows.filter(key=term, name__in=all_tasks())[:FOUND],
             *rows.filter(recent, pk__gt=bounds.floor_of(Task))[:FOUND],
-            *([int(number)] if number.isdecimal() else []),
         }
         return queryset.filter(pk__in=found), False
 

@@ -156,6 +156,35 @@ def test_a_preview_that_cannot_be_made_says_why() -> None:
         assert "UnknownKind" in text_of(client, address)
 
 
+def test_a_key_that_no_row_can_have_is_not_found(script: Script) -> None:
+    client = boss()
+    for key in ("abc", "9" * 25, "9" * 5000):
+        for model, verb in (("notification", "retry"), ("deadletter", "retry"), ("task", "cancel")):
+            assert client.post(url(model, verb, key)).status_code == 404
+        for verb in ("preview", "resend"):
+            assert client.get(url("notification", verb, key)).status_code == 404
+        for model in ("notification", "task", "deadletter", "deed"):
+            text_of(client, list_of(model), q=key)
+            text_of(client, list_of(model), q=f"#{key}")
+        text_of(client, list_of("deed"), before=key)
+        data = {"action": "retry_chosen", "_selected_action": [key]}
+        assert client.post(list_of("notification"), data).status_code == 400
+
+
+def test_a_nul_in_an_address_is_no_error_of_ours() -> None:
+    """PostgreSQL refuses it."""
+    client = boss()
+    for asked in ("kind", "state", "queue"):
+        assert client.get(list_of("notification"), {asked: "\0"}).status_code == 400
+    for model in ("notification", "task", "deadletter", "suppression", "deed"):
+        text_of(client, list_of(model), q="\0")
+    many = {"verb": "retry", "code": "\0"}
+    assert client.get(url("deadletter", "many"), many).status_code == 400
+    row = ask()
+    Notification.objects.update(state=State.SENT)
+    assert client.post(url("notification", "resend", row.pk), {"key": "\0"}).status_code == 302
+
+
 def test_what_the_provider_reported_is_on_the_timeline() -> None:
     row = ask()
     Receipt.objects.create(
