@@ -166,7 +166,7 @@ def _read_ids(request: HttpRequest) -> list[int] | Literal["all"]:
     if request.content_type == "application/json":
         try:
             body = json.loads(request.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _Refused("The body is no JSON.") from None
         given = body.get("ids") if isinstance(body, dict) else None
     else:

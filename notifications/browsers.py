@@ -48,7 +48,7 @@ def _changing(act: Act) -> Callable[[HttpRequest], HttpResponse]:
         raw = request.read(LARGEST + 1)
         try:
             given = json.loads(raw) if len(raw) <= LARGEST else None
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict):
             return _problem(400, _("Send a JSON object."))

@@ -366,6 +366,7 @@ KEYS = {"p256dh": "B" * 87, "auth": "A" * 22}
     [
         b"{",
         b"[]",
+        b"[" * 8_000,
         b" " * 9_000,
         {},
         {"endpoint": "https://fcm.googleapis.com/x"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any, ClassVar, TypeVar
 
 from django.db import models
@@ -17,7 +18,12 @@ from django.shortcuts import get_object_or_404
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import extend_schema
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotFound, ValidationError
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    NotFound,
+    ParseError,
+    ValidationError,
+)
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.pagination import Cursor, CursorPagination
 from rest_framework.parsers import JSONParser
@@ -37,6 +43,7 @@ from notifications.tokens import find_token
 logger = logging.getLogger("notifications.rest")
 
 PAGE, LONGEST_PAGE = 50, 200
+DEEPEST = 64  # lists and objects inside each other
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -49,9 +56,43 @@ class Json(JSONRenderer):
 
 
 class StrictJson(JSONParser):
-    """No NaN and no Infinity: no database stores them."""
+    """What every database stores: no NaN, no Infinity, no NUL and no half of a surrogate pair,
+    nested no deeper than anybody means it."""
 
     strict = True
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        """The body. Raises ParseError, and ValidationError for a field that cannot be stored."""
+        try:
+            body = super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            raise ParseError("It is nested too deeply.") from None
+        fields = body if isinstance(body, dict) else {"detail": body}
+        for name, value in fields.items():
+            if problem := _why_unstorable([name, value]):
+                raise ValidationError({name if _is_text(name) else "detail": [problem]})
+        return body
+
+
+def _why_unstorable(value: Any, depth: int = DEEPEST) -> str:
+    """Why some database would not store `value`; empty if all would."""
+    if isinstance(value, str):
+        return "" if _is_text(value) else "This is no text."
+    if isinstance(value, float):
+        return "" if isfinite(value) else "This is no number."
+    if not isinstance(value, dict | list):
+        return ""
+    if not depth:
+        return "It is nested too deeply."
+    inside = (*value, *value.values()) if isinstance(value, dict) else value
+    return next(filter(None, (_why_unstorable(each, depth - 1) for each in inside)), "")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 class JsonOnly(BaseContentNegotiation):

@@ -326,13 +326,38 @@ def test_a_user_who_is_not_there_gets_nothing(key: str) -> None:
     assert "user" in superuser()("post", "notifications/", body, status=400)["errors"]
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "7", '{"kind": NaN}'])
+ODD_BODIES = ["{", "[]", "7", "[" * 100_000, '{"a":' * 100_000, '["\\u0000"]', '{"kind": NaN}']
+
+
+@pytest.mark.parametrize("body", ODD_BODIES, ids=[body[:9] for body in ODD_BODIES])
 def test_a_body_that_is_no_object_is_refused(body: str) -> None:
     client = superuser().client
     answer = client.post("/api/notifications/", body, content_type="application/json")
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
     answer = client.post("/api/notifications/", {"kind": "test_note"})
     assert answer.status_code == 415
+
+
+def test_what_some_database_cannot_store_is_refused() -> None:
+    client = superuser().client
+    deep = "[" * 500 + "]" * 500
+    for inside in (
+        '"\\u0000"',
+        '"\\ud800"',
+        "1e999",
+        deep,
+        '{"\\udfff": 1}',
+        '[[{"a": ["\\u0000"]}]]',
+    ):
+        body = f'{{"kind": "test_note", "to": "{BOB}", "context": {{"a": {inside}}}}}'
+        answer = client.post("/api/notifications/", body, content_type="application/json")
+        assert answer.status_code == 400, inside
+        assert list(answer.json()["errors"]) == ["context"]
+    for name in ("\\u0000", "\\ud800"):
+        body = f'{{"{name}": 1}}'
+        answer = client.post("/api/notifications/", body, content_type="application/json")
+        assert answer.status_code == 400
+    assert not Notification.objects.exists()
 
 
 def test_what_is_private_is_masked_without_the_right() -> None:
