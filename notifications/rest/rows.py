@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,8 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError as BadValue
+from django.db import router, transaction
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -71,26 +73,24 @@ class Notifications(View):
     def post(self, request: Request) -> Response:
         """Ask for a message of a kind: one row on each of its channels."""
         given = self.read(shapes.WriteShape)
-        key = _idempotency_key(request)
-        kind = get_kind(given["kind"])
+        key, to = _idempotency_key(request), _recipient(given)
         options: dict[str, Any] = {
             name: given[name] for name in ("channels", "delay", "at") if name in given
         }
         if "priority" in given:
             options["priority"] = Priority[given["priority"].upper()]
         context, language = given.get("context", {}), given.get("language", "")
-        made = _asked_before(key)
-        if not made:
+        with transaction.atomic(using=router.db_for_write(Notification)):
+            # Before, because asking adds what the key has not brought on some channel yet; and
+            # after, because another request may have come first meanwhile.
+            _check_same(_of_key(key), given, to)
             rows = operations.ask(
-                kind, to=_recipient(given), context=context, language=language, key=key,
+                get_kind(given["kind"]), to=to, context=context, language=language, key=key,
                 by=request.user, **options,
             )  # fmt: skip
-            made = list(Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk"))
-        if any(
-            row.kind != kind.name or row.context != context or not _is_for(row, given)
-            for row in made
-        ):
-            raise Reused("This Idempotency-Key came with another message before.")
+            made = Notification.objects.filter(pk__in=[row.pk for row in rows]).order_by("pk")
+            if key is not None:
+                _check_same(made, given, to)
         return self.show(shapes.MadeShape, {"notifications": made}, 201)
 
 
@@ -391,19 +391,32 @@ def _recipient(given: dict[str, Any]) -> To:
         raise ValidationError({"user": ["There is no such user."]}) from None
 
 
-def _asked_before(key: str | None) -> list[Notification]:
-    """The messages that an earlier request with this key asked for, to whomever."""
-    if key is None:
-        return []
-    rows = Notification.objects.filter(channel__in=conf.channels(), key=key, instead_of=None)
-    return list(rows.order_by("pk"))
+def _of_key(key: str | None) -> QuerySet[Notification]:
+    """The messages that were asked for with this Idempotency-Key, on whatever channel."""
+    rows = Notification.objects.defer("content").filter(instead_of=None)
+    return rows.none() if key is None else rows.filter(channel__in=conf.channels(), key=key)
 
 
-def _is_for(row: Notification, given: dict[str, Any]) -> bool:
-    """Whether `row` goes to whom the request names."""
-    if "user" in given:
-        return bool(str(row.user_id) == given["user"])
-    return bool(row.to == conf.channel(row.channel).channel.clean(given["to"]))
+def _check_same(rows: Iterable[Notification], given: dict[str, Any], to: To) -> None:
+    """Raise Reused unless each of `rows` is the message that the request asks for."""
+    for row in rows:
+        same = (
+            row.kind == given["kind"]
+            and row.context == given.get("context", {})
+            and given.get("language") in (None, "", row.language)
+        )
+        if not (same and _is_for(row, to)):
+            raise Reused("This Idempotency-Key came with another message before.")
+
+
+def _is_for(row: Notification, to: To) -> bool:
+    if not isinstance(to, str):
+        return bool(row.user_id == getattr(to, "pk", None))
+    try:
+        address = conf.channel(row.channel).channel.clean(to)
+    except InvalidAddress:
+        return False
+    return row.user_id is None and row.to == address
 
 
 def _idempotency_key(request: Request) -> str | None:

@@ -277,6 +277,57 @@ def test_a_message_is_asked_for_once_with_one_key() -> None:
     assert set(Notification.objects.values_list("state", flat=True)) == {"sent"}
 
 
+@pytest.fixture
+def two_channels() -> Iterator[None]:
+    note = SETTINGS["CHANNELS"]["note"]
+    channels = {"note": note, "card": {**note, "QUEUE": "card"}}
+    queues = {name: {"URL": "redis://127.0.0.1:1/0"} for name in ("default", "note", "card")}
+    with override_settings(NOTIFICATIONS={**SETTINGS, "CHANNELS": channels}, RQ_QUEUES=queues):
+        yield
+
+
+OTHERS = (
+    {"to": "eve@example.com"}, {"context": {"order_id": 8}}, {"language": "de"},
+    {"kind": "notifications_test"},
+)  # fmt: skip
+
+
+def test_a_key_brings_no_other_message_on_any_channel(
+    two_channels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = superuser()
+    key = {"Idempotency-Key": "order-7"}
+    body = {"kind": "test_note", "to": BOB, "context": {"order_id": 7}, "language": "en"}
+    caller("post", "notifications/", {**body, "channels": ["note"]}, status=201, **key)
+    for channels in (["card"], ["note", "card"]):
+        for change in OTHERS:
+            other = {**body, **change, "channels": channels}
+            caller("post", "notifications/", other, status=422, **key)
+    with monkeypatch.context() as patch:  # as if the first came in the middle of the second
+        patch.setattr("notifications.rest.rows._of_key", lambda key: [])
+        other = {**body, "to": "eve@example.com", "channels": ["note", "card"]}
+        caller("post", "notifications/", other, status=422, **key)
+    assert Notification.objects.count() == 1
+    both = {**body, "channels": ["note", "card"]}
+    told = caller("post", "notifications/", both, status=201, **key)
+    assert [row["channel"] for row in told["notifications"]] == ["note", "card"]
+
+
+def test_a_key_serves_one_user_however_the_request_writes_them() -> None:
+    caller = superuser()
+    with muted():
+        user = User.objects.create_user("ann", "ann@example.com")
+        other = User.objects.create_user("eve", "eve@example.com")
+    for key in ({}, {"Idempotency-Key": "k"}, {"Idempotency-Key": "k"}):
+        body = {"kind": "test_note", "user": f"0{user.pk}"}
+        caller("post", "notifications/", body, status=201, **key)
+    assert Notification.objects.count() == 2
+    for body in ({"user": str(other.pk)}, {"to": "ann@example.com"}):
+        asked = {"kind": "test_note", **body}
+        caller("post", "notifications/", asked, status=422, **{"Idempotency-Key": "k"})
+    assert Notification.objects.count() == 2
+
+
 def test_the_key_of_one_person_is_not_anothers() -> None:
     mine, theirs = superuser(), person("add_notification", SEE)
     key = {"Idempotency-Key": "order-7"}
