@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
@@ -72,9 +72,10 @@ class Push:
 
     id: int  # the Notification row's primary key
     to: str  # its address: the push service's host, and the subscription's id
-    endpoint: str  # where it is posted; whoever knows it can write to the browser
-    p256dh: str  # the browser's public key, and ...
-    auth: str  # ... its shared secret, both in base64url
+    # Whoever knows these can write to the browser: they are in no repr, log, preview or answer.
+    endpoint: str = field(repr=False)  # where it is posted
+    p256dh: str = field(repr=False)  # the browser's public key, and ...
+    auth: str = field(repr=False)  # ... its shared secret, both in base64url
     title: str
     text: str
     link: str = ""  # absolute
@@ -149,6 +150,12 @@ class WhatsApp:
             lines.append(f"{each.name or place}: {each.value}")
         lines += [f"button {each.index + 1}: {each.value}" for each in self.buttons]
         return "\n".join(lines)
+
+
+def shown(message: Any) -> dict[str, Any]:
+    """The fields of a composed message for people who may see contents: those of its repr."""
+    values = asdict(message)
+    return {each.name: values[each.name] for each in fields(message) if each.repr}
 
 
 class Verdict(StrEnum):

@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 
 from notifications.channels import whatsapp_registry
 from notifications.channels.sms import count_segments
-from notifications.message import Email, Note, Sms, WhatsApp
+from notifications.message import Email, Note, Push, Sms, WhatsApp
 from notifications.redaction import describe
 
 # Scripts and forms of a message never run, wherever its preview is opened.
@@ -30,7 +30,7 @@ def show(request: HttpRequest, message: Any) -> HttpResponse:
             return _bubble(message, **_read(message))
         case Sms():
             return _bubble(message, lines=[message.text], segments=count_segments(message.text))
-        case Note():
+        case Note() | Push():
             return _bubble(message, title=message.title, lines=[message.text], link=message.link)
     return _bubble(message, lines=str(message).splitlines())
 

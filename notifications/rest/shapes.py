@@ -7,7 +7,6 @@ left out (null) for those without `view_content`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from rest_framework import serializers
 
 from notifications import bulk, conf
 from notifications.kinds import all_kinds
+from notifications.message import shown
 from notifications.models import Notification, Priority, State
 from notifications.overview import WINDOWS
 from notifications.redaction import mask
@@ -338,7 +338,8 @@ class LineShape(Shape):
 
 
 class PreviewShape(Shape):
-    """What the providers get; which fields there are depends on the channel."""
+    """What the providers get, but for the keys of a browser; which fields there are depends on the
+    channel."""
 
     channel = serializers.CharField()
     sample = serializers.BooleanField(help_text="made from the kind's sample: it holds a secret")
@@ -368,9 +369,7 @@ class MadeShape(Shape):
 
 def describe_message(message: Any) -> dict[str, Any]:
     """A composed message as JSON holds it: attachments by name and size."""
-    assert is_dataclass(message)
-    assert not isinstance(message, type)
-    return {name: _plain_value(value) for name, value in asdict(message).items()}
+    return {name: _plain_value(value) for name, value in shown(message).items()}
 
 
 def _plain_value(value: Any) -> Any:

@@ -9,8 +9,9 @@ from django.test import RequestFactory
 from django.utils import timezone
 
 from notifications.admin import pictures
-from notifications.message import Button, Email, Media, Note, Parameter, Sms, WhatsApp
+from notifications.message import Button, Email, Media, Note, Parameter, Push, Sms, WhatsApp
 from notifications.models import RegisteredTemplate
+from notifications.rest.shapes import describe_message
 
 pytestmark = pytest.mark.django_db
 
@@ -81,7 +82,24 @@ def test_a_text_message_says_what_it_costs(text: str, size: str) -> None:
     assert size in shown
 
 
-def test_a_note_has_a_title_a_text_and_where_it_leads() -> None:
-    shown = picture(Note(1, "7", "Your <order>", "is on its way", link="/orders/7/"))
+PUSH = Push(
+    1, "push.example.com#7", "https://push.example.com/secret", "KEY", "AUTH", "Your <order>",
+    "is on its way", link="/orders/7/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "message", [Note(1, "7", "Your <order>", "is on its way", link="/orders/7/"), PUSH]
+)
+def test_a_note_has_a_title_a_text_and_where_it_leads(message: Any) -> None:
+    shown = picture(message)
     for words in ("<strong>Your &lt;order&gt;</strong>", "<p>is on its way</p>", "/orders/7/"):
         assert words in shown
+
+
+def test_the_keys_of_a_browser_are_shown_to_nobody() -> None:
+    told = describe_message(PUSH)
+    assert list(told) == ["id", "to", "title", "text", "link", "type", "urgency"]
+    for shown in (repr(PUSH), str(PUSH), picture(PUSH)):
+        for secret in (PUSH.endpoint, PUSH.p256dh, PUSH.auth):
+            assert secret not in shown
