@@ -22,6 +22,7 @@ FLOW = {
     "operations", "outbox", "overview", "previews", "queues", "rates", "receipts", "recipients",
     "reporting", "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
     "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "testers",
+    "timeline",
     "tokens", "topics", "workers",
 }  # fmt: skip
 WORDS = {

@@ -20,7 +20,7 @@ from notifications import operations
 from notifications.admin.about import NOTHING, describe_abouts
 from notifications.admin.base import ReadOnlyAdmin
 from notifications.admin.standing import age, chip, judge
-from notifications.admin.timeline import timeline
+from notifications.admin.timeline import entries
 from notifications.models import Notification, State, Task
 from notifications.redaction import mask
 
@@ -122,7 +122,7 @@ class WorkAdmin(ReadOnlyAdmin):
                 "standing": judge(work),
                 "facts": self.facts(obj),
                 "buttons": self.buttons(request, obj),
-                "timeline": timeline(work),
+                "timeline": entries(work, revealed=obj.shown.revealed),
                 **self.more(request, obj),
             }
         return super().render_change_form(request, context, add, change, form_url, obj)

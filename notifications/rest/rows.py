@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import ValidationError as BadValue
 from django.db import router, transaction
 from django.db.models import QuerySet
@@ -23,13 +20,15 @@ from notifications import bulk, conf, operations
 from notifications.bulk import Verb
 from notifications.dead_letters import groups
 from notifications.dispatch import To
+from notifications.errors import InvalidAddress
 from notifications.kinds import all_kinds, get_kind
 from notifications.models import DeadLetter, Notification, Priority, Task
 from notifications.previews import preview
 from notifications.redaction import describe
 from notifications.rest import queries, shapes
-from notifications.rest.base import Pages, View, described
+from notifications.rest.base import Pages, View, described, may
 from notifications.rest.problems import Conflict, Reused
+from notifications.timeline import timeline
 
 SAMPLE = 5  # dead letters that a dry run shows
 LONGEST_KEY = 100  # characters of an Idempotency-Key
@@ -121,7 +120,7 @@ class Timeline(View):
     def get(self, request: Request, pk: int) -> Response:
         """Newest first; at most 100 attempts, 100 receipts and 100 deeds of people."""
         row = self.find(_messages(), pk)
-        lines = sorted(_lines(row), key=lambda line: line["at"])[::-1]
+        lines = timeline(row, revealed=may(request, "view_content"))
         return Response(shapes.LineShape(lines, many=True).data)
 
 
@@ -428,47 +427,3 @@ def _idempotency_key(request: Request) -> str | None:
         text = f"Must be 1 to {LONGEST_KEY} letters, digits or signs of ASCII."
         raise ValidationError({"Idempotency-Key": [text]})
     return f"api-{request.user.pk}-{key}"
-
-
-def _lines(row: Notification) -> Iterator[dict[str, Any]]:
-    yield _line(row.created_at, "asked")
-    for attempt in row.attempt_set.order_by("-pk")[: shapes.SHOWN]:
-        yield _line(
-            attempt.created_at,
-            "attempt",
-            number=attempt.number,
-            provider=attempt.provider,
-            outcome=attempt.outcome,
-            code=attempt.code,
-            text=attempt.text,
-            message_id=attempt.message_id,
-            milliseconds=attempt.milliseconds,
-        )
-    for receipt in row.receipt_set.order_by("-pk")[: shapes.SHOWN]:
-        yield _line(
-            receipt.at or receipt.received_at,
-            "receipt",
-            provider=receipt.provider,
-            outcome=receipt.fate,
-            code=receipt.code,
-            text=receipt.text,
-            message_id=receipt.message_id,
-        )
-    if apps.is_installed("django.contrib.admin"):
-        entries = apps.get_model("admin", "LogEntry")._default_manager.filter(
-            content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk)
-        )
-        for deed in entries.select_related("user").order_by("-pk")[: shapes.SHOWN]:
-            text = deed.get_change_message()
-            yield _line(deed.action_time, "person", text=text, by=str(deed.user))
-    if row.settled_at is not None:
-        yield _line(row.settled_at, "ended", outcome=row.state, text=row.reason)
-
-
-_NOTHING = dict.fromkeys(
-    ("number", "provider", "outcome", "code", "text", "message_id", "milliseconds", "by")
-)
-
-
-def _line(at: datetime, what: str, **facts: Any) -> dict[str, Any]:
-    return {"at": at, "what": what, **_NOTHING, **facts}

@@ -24,6 +24,7 @@ from notifications.overview import WINDOWS
 from notifications.redaction import mask
 from notifications.rest.base import may
 from notifications.retention import FINAL
+from notifications.timeline import attempts
 
 Shape = serializers.Serializer[Any]
 
@@ -31,7 +32,6 @@ LONGEST_TEXT, LONGEST_NAME = 300, 200
 MOST_CHOSEN = 1000  # dead letters named one by one in a request
 LONGEST_DELAY = 366 * 86_400  # seconds
 OLDEST = timedelta(days=36_500)
-SHOWN = 100  # attempts of one row, and as many receipts and deeds of a timeline
 
 
 class Moment(serializers.DateTimeField):
@@ -280,12 +280,12 @@ class AttemptShape(Shape):
     """One attempt."""
 
     number = serializers.IntegerField()
-    at = Moment(source="created_at")
+    at = Moment()
     provider = serializers.CharField()
     outcome = serializers.CharField()
     code = serializers.CharField()
     text = serializers.CharField()
-    message_id = serializers.CharField()
+    message_id = serializers.CharField(help_text="masked without view_content")
     milliseconds = serializers.IntegerField()
 
 
@@ -300,8 +300,7 @@ class _Whole(WorkShape):
     @extend_schema_field(AttemptShape(many=True))
     def get_tries(self, row: Any) -> Any:
         """What became of each."""
-        newest = row.attempt_set.order_by("-pk")[:SHOWN]
-        return AttemptShape(list(newest)[::-1], many=True).data
+        return AttemptShape(attempts(row, revealed=self._sees()), many=True).data
 
     @extend_schema_field(WholeDeadLetterShape(allow_null=True))
     def get_error(self, row: Any) -> Any:
@@ -332,7 +331,7 @@ class LineShape(Shape):
     )
     code = serializers.CharField(allow_null=True)
     text = serializers.CharField(allow_null=True)
-    message_id = serializers.CharField(allow_null=True)
+    message_id = serializers.CharField(allow_null=True, help_text="masked without view_content")
     milliseconds = serializers.IntegerField(allow_null=True)
     by = serializers.CharField(allow_null=True)
 

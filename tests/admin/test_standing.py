@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from notifications import operations
 from notifications.admin.standing import judge
-from notifications.admin.timeline import timeline
+from notifications.admin.timeline import entries
 from notifications.models import Notification, Receipt, State, Task
 from notifications.muting import muted
 from notifications.outbox import PARKED
@@ -74,7 +74,7 @@ def test_the_timeline_tells_all_newest_first(script: Script) -> None:
     row.refresh_from_db()
     script.answer(BOB, ACCEPTED)
     serve(row)
-    assert [(each.title, each.tone) for each in timeline(row)] == [
+    assert [(each.title, each.tone) for each in entries(row, revealed=True)] == [
         ("Attempt 1: accepted by first", "good"),
         ("Retried. – boss", "off"),
         ("Attempt 2: refused for good by first", "bad"),
@@ -86,12 +86,12 @@ def test_the_timeline_tells_all_newest_first(script: Script) -> None:
 def test_the_timeline_ends_with_what_comes_or_with_what_came_of_it(script: Script) -> None:
     row = ask(delay=timedelta(hours=2))
     row.refresh_from_db()
-    assert timeline(row)[0].title == "First attempt in 1\xa0hour"
+    assert entries(row, revealed=True)[0].title == "First attempt in 1\xa0hour"
     operations.cancel(row)
     row.refresh_from_db()
-    assert timeline(row)[0].title == "Cancelled"
+    assert entries(row, revealed=True)[0].title == "Cancelled"
     dead = letter(script)
-    assert [each.title for each in timeline(dead.work)][:2] == [
+    assert [each.title for each in entries(dead.work, revealed=True)][:2] == [
         "Dead",
         "Attempt 1: refused for good by first",
     ]
@@ -106,12 +106,12 @@ def test_the_timeline_tells_what_the_provider_reported() -> None:
         )  # fmt: skip
     Notification.objects.update(state=State.DELIVERED)
     row.refresh_from_db()
-    entries = timeline(row)
-    assert [(each.title, each.tone) for each in entries] == [
+    told = entries(row, revealed=True)
+    assert [(each.title, each.tone) for each in told] == [
         ("first reports: delivered", "good"),
         ("first reports: delayed", "warn"),
         ("Attempt 1: accepted by first", "good"),
         ("Asked for", "off"),
     ]
-    assert entries[0].detail == "250 ok"
+    assert told[0].detail == "250 ok"
     assert "first reports: delivered" in text_of(boss(), page_of(row))
