@@ -122,7 +122,7 @@ class NotificationAdmin(RowAdmin):
     @method_decorator(xframe_options_sameorigin)
     def preview_view(self, request: HttpRequest, pk: str) -> HttpResponse:
         """The message as HTML, or its text, for the sandboxed frame of the page."""
-        if not self.allowed(request, "view_content"):
+        if not (self.has_view_permission(request) and self.allowed(request, "view_content")):
             raise PermissionDenied
         row = self.find(request, pk)
         try:

@@ -26,6 +26,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # Pages in a sandbox may then fetch from our own servers, which are all on this machine.
+    "--disable-features=LocalNetworkAccessChecks",
 ]
 
 # What a careful host sends: nothing inline, nothing from elsewhere.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -367,3 +370,53 @@ def test_a_message_runs_no_script_in_its_preview(open_page: Opener) -> None:
     page.goto(reverse("admin:notifications_notification_preview", args=[row.pk]))
     assert page.inner_text("p") == "hello"
     assert page.title() == ""
+
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture
+def site() -> Iterator[tuple[str, list[str]]]:
+    """The address of another site, and the paths that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "image/png")
+            self.end_headers()
+            self.wfile.write(PIXEL)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_preview_shows_the_shops_own_pictures_and_fetches_no_others(
+    open_page: Opener, site: tuple[str, list[str]], settings: LazySettings
+) -> None:
+    shop, asked = site
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "FRONTEND_URL": shop}
+    elsewhere = shop.replace("127.0.0.1", "localhost")
+    data = base64.b64encode(PIXEL).decode()
+    html = (
+        f'<img id="own" src="{shop}/own.png"><img id="tracker" src="{elsewhere}/tracker.png">'
+        f'<img id="data" src="data:image/png;base64,{data}">'
+        f'<div style="width: 9px; height: 9px; background: url({elsewhere}/style.png)"></div>'
+    )
+    with transaction.atomic():
+        (row,) = send_email(to="bob@example.com", subject="s", html=html)
+    page = open_page(page_of(row))
+    frame = page.frame_locator(".ntf-preview")
+    drawn = "image => image.decode().then(() => image.naturalWidth, () => 0)"
+    found = {name: frame.locator(f"#{name}").evaluate(drawn) for name in ("own", "data", "tracker")}
+    assert found == {"own": 1, "data": 1, "tracker": 0}
+    assert asked == ["/own.png"]
+    assert "Pictures of other sites are left out" in page.inner_text("#content")

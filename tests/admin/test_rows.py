@@ -13,6 +13,7 @@ from notifications.dispatch import notify, send_email
 from notifications.kinds import Kind
 from notifications.message import Attachment
 from notifications.models import Notification, Receipt, State, Task
+from orders.models import User
 from tests.admin.screens import BOB, ask, boss, letter, list_of, page_of, staff, text_of, url
 from tests.orders.shop import make_customer
 from tests.scripted import Script
@@ -104,6 +105,8 @@ def test_a_preview_runs_no_script_and_asks_for_its_permission() -> None:
     looker = staff("view_notification")
     assert address not in text_of(looker, page_of(row))
     assert looker.get(address).status_code == 403
+    User.objects.filter(username="staff").delete()
+    assert staff("view_content").get(address).status_code == 403
 
 
 def test_the_page_shows_a_mails_headers_beside_its_preview() -> None:
