@@ -49,7 +49,7 @@ def find_objects(term: str, *, site: AdminSite, request: HttpRequest) -> Iterato
     with this key, and what the lists of the host's admin find, the FOUND newest of each model."""
     for label in _labels():
         yield label, term
-        owner = _owner(label, site, request)
+        owner = find_owner(label, site, request)
         if owner is None or not owner.get_search_fields(request):
             continue
         rows = owner.get_queryset(request)
@@ -71,7 +71,7 @@ def _labels() -> list[str]:
     return labels
 
 
-def _owner(label: str, site: AdminSite, request: HttpRequest) -> ModelAdmin[Any] | None:
+def find_owner(label: str, site: AdminSite, request: HttpRequest) -> ModelAdmin[Any] | None:
     """The admin of a model, if it has one in which the person may look."""
     try:
         model = apps.get_model(label)
@@ -86,7 +86,7 @@ def _owner(label: str, site: AdminSite, request: HttpRequest) -> ModelAdmin[Any]
 def _links(
     label: str, ids: Iterable[str], site: AdminSite, request: HttpRequest
 ) -> Iterator[tuple[str, SafeString]]:
-    owner = _owner(label, site, request)
+    owner = find_owner(label, site, request)
     if owner is None:
         return
     page = f"admin:{owner.opts.app_label}_{owner.opts.model_name}_change"

@@ -112,7 +112,7 @@ class DeadLetterAdmin(WorkAdmin):
         page = reverse(f"admin:notifications_{work._meta.model_name}_change", args=[work.pk])
         return [
             (_("Row"), format_html('<a href="{}">{}</a>', page, work)),
-            (_("To"), row.shown.recipient),
+            (_("To"), row.shown.linked),
             (_("About"), row.shown.about),
             (_("Attempts"), row.attempts),
             (_("Asked for"), age(work.created_at)),

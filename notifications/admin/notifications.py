@@ -92,7 +92,7 @@ class NotificationAdmin(RowAdmin):
     def facts(self, row: Any) -> list[tuple[str, Any]]:
         """To whom, about what, how often tried, when asked for; and the messages beside it."""
         return [
-            (_("To"), row.shown.recipient),
+            (_("To"), row.shown.linked),
             (_("Channel"), row.channel),
             (_("About"), row.shown.about),
             (_("Attempts"), row.attempts),

@@ -19,10 +19,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from notifications import operations
 from notifications.admin.about import NOTHING, describe_abouts
 from notifications.admin.base import ReadOnlyAdmin
+from notifications.admin.recipients import link_recipient, name_recipients
 from notifications.admin.standing import age, chip, judge
 from notifications.admin.timeline import entries
 from notifications.models import Notification, State, Task
-from notifications.redaction import mask
 
 RETRIED = {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED, State.SUPPRESSED}
 
@@ -38,6 +38,7 @@ class Shown:
     many people at once."""
 
     recipient: str
+    linked: SafeString | str  # the same; of an inbox, a link to the page of its user
     about: SafeString | str
     revealed: bool  # with `view_content`
 
@@ -84,9 +85,12 @@ class WorkAdmin(ReadOnlyAdmin):
         works = [self.work_of(row) for row in rows]
         revealed = self.allowed(request, "view_content")
         abouts = describe_abouts(works, site=self.admin_site, request=request)
-        for row, work, about in zip(rows, works, abouts, strict=True):
-            to = getattr(work, "to", "") or NOTHING
-            row.shown = Shown(to if revealed or to == NOTHING else mask(to), about, revealed)
+        names = name_recipients(works, revealed=revealed)
+        for row, work, name, about in zip(rows, works, names, abouts, strict=True):
+            linked: SafeString | str = name
+            if revealed:  # the address of the page would tell who it is
+                linked = link_recipient(work, name, site=self.admin_site, request=request)
+            row.shown = Shown(name, linked, about, revealed)
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         """The list, with its page's rows dressed."""
@@ -138,7 +142,7 @@ class WorkAdmin(ReadOnlyAdmin):
         """The address, masked unless the person may see it, and a link to what it is about."""
         return format_html(
             '<span class="ntf-address">{}</span> <span class="ntf-about">{}</span>',
-            row.shown.recipient,
+            row.shown.linked,
             row.shown.about,
         )
 

@@ -7,9 +7,9 @@ from django.contrib.admin import site
 from django.contrib.auth.models import AnonymousUser
 from django.test import Client, RequestFactory
 
-from notifications.admin.work import mask
 from notifications.models import DeadLetter, Notification, State, Task
 from notifications.muting import muted
+from notifications.redaction import mask
 from orders.models import User
 from tests.admin.screens import BOB, ask, boss, letter, list_of, page_of, staff, text_of, url
 from tests.scripted import Script
