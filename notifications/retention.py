@@ -44,14 +44,15 @@ def remove(
         if age is None:
             continue
         for model in (Notification, Task):
-            before = Now() - conf.parse_duration(age)
-            rows = model._default_manager.filter(
-                pk__lte=made_before(model, before), state=state, settled_at__lt=before
-            )
-            if queue is not None:
-                rows = rows.filter(queue=queue)
+            rows = _ended(model, [state], conf.parse_duration(age), queue)
             removed += rows.count() if dry_run else _delete(rows, state=state, queue=queue)
     return removed
+
+
+def count(*, states: Collection[str], older_than: timedelta, queue: str, most: int) -> int:
+    """How many rows `remove` would remove; counts no further than `most`."""
+    found = [_ended(model, states, older_than, queue)[:most] for model in (Notification, Task)]
+    return min(most, sum(rows.count() for rows in found))
 
 
 def check_ends(states: Collection[str]) -> None:
@@ -97,6 +98,19 @@ def made_before(model: type[Notification] | type[Task], before: Combinable) -> i
         else:
             high = pk - 1
     return low
+
+
+def _ended(
+    model: type[Notification] | type[Task],
+    states: Collection[str],
+    age: timedelta,
+    queue: str | None,
+) -> QuerySet[Any]:
+    before = Now() - age
+    rows: QuerySet[Any] = model._default_manager.filter(
+        pk__lte=made_before(model, before), state__in=states, settled_at__lt=before
+    )
+    return rows if queue is None else rows.filter(queue=queue)
 
 
 def _is_old(before: Combinable) -> Case:

@@ -11,7 +11,16 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from notifications import bulk, conf, health, operations, overview, statistics, workers
+from notifications import (
+    bulk,
+    conf,
+    health,
+    operations,
+    overview,
+    retention,
+    statistics,
+    workers,
+)
 from notifications.bulk import Verb
 from notifications.dead_letters import groups
 from notifications.health import Level
@@ -21,6 +30,7 @@ from notifications.rest.base import Pages, View, described, may
 from notifications.rest.rows import operation
 
 GROUPS = 10  # that the dashboard shows
+COUNTED = 10_000  # rows that a clean-up counts before it starts
 
 
 class Live(View):
@@ -198,13 +208,12 @@ class Clean(View):
 
     @described(request=shapes.CleanShape, responses={202: shapes.OperationShape})
     def post(self, request: Request, name: str) -> Response:
-        """Remove what ended so long ago, in the background."""
+        """Remove what ended so long ago, in the background; the count stops at 10,000."""
         _known(name)
         given = self.read(shapes.CleanShape)
-        task = bulk.start_cleaning(
-            name, states=given["states"], older_than=given["older_than"], by=request.user
-        )
-        return operation(self, task, 0)
+        count = retention.count(**given, queue=name, most=COUNTED)
+        task = bulk.start_cleaning(name, **given, by=request.user)
+        return operation(self, task, count)
 
 
 class RetryFailed(View):
