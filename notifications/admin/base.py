@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.core.paginator import Paginator
 from django.db import models
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -139,6 +140,20 @@ class ReadOnlyAdmin(NarrowAdmin):
         others. True for tables that stay small."""
         return True
 
+    def find_rows(self, request: HttpRequest, term: str) -> Q | None:
+        """Which rows a search for `term` means; None leaves it to Django and `search_fields`."""
+        return None
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """The rows that are searched for: all, if nothing is."""
+        term = search_term.strip()
+        found = self.find_rows(request, term) if term else Q()
+        if found is None:
+            return super().get_search_results(request, queryset, search_term)
+        return queryset.filter(found), False
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list that never reads a whole big table."""
         return BoundedChangeList
@@ -214,6 +229,15 @@ class ReadOnlyAdmin(NarrowAdmin):
             **values,
         }
         return TemplateResponse(request, "admin/notifications/confirm.html", context)
+
+    def above(self, verb: str, button: str, form: forms.Form | None = None) -> dict[str, Any]:
+        """For the list's template: what is done above it, by a POST to the page of `verb`."""
+        return {"above": {"form": form or (), "action": self.page(verb), "button": button}}
+
+    def tell_errors(self, request: HttpRequest, form: forms.Form) -> None:
+        """Say what is wrong with a form that stands above a list."""
+        for name, errors in form.errors.items():
+            messages.error(request, f"{form.fields[name].label}: {' '.join(map(str, errors))}")
 
     def after(self, row: models.Model) -> str:
         """Where an action on `row` leads."""

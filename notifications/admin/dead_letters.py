@@ -51,7 +51,7 @@ class DeadLetterAdmin(WorkAdmin):
         among("queue", gettext_lazy("queue"), conf.queue_names),
     )
     looked_up = ("fingerprint",)
-    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_fields = ("pk",)  # shows the search box; find_rows does the rest
     search_help_text = gettext_lazy(
         "An order's number or whatever else finds what it is about, a notification's number, an "
         "event id, a fingerprint, or exactly the recipient's address"
@@ -77,17 +77,11 @@ class DeadLetterAdmin(WorkAdmin):
         """Entries of one queue and of one fingerprint are found at once."""
         return set(chosen) <= {"queue", "fingerprint"}
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[DeadLetter], search_term: str
-    ) -> tuple[QuerySet[DeadLetter], bool]:
-        """What `search_term` may mean; an address only for those who may see it."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find_rows(self, request: HttpRequest, term: str) -> Q:
+        """What `term` may mean; an address only for those who may see it."""
         may = self.allowed(request, "view_content")
         rows = find_notifications(term, site=self.admin_site, request=request, by_address=may)
-        found = Q(notification__in=rows) | Q(fingerprint=term) | Q(task__event_id__iexact=term)
-        return queryset.filter(found), False
+        return Q(notification__in=rows) | Q(fingerprint=term) | Q(task__event_id__iexact=term)
 
     def get_urls(self) -> list[URLPattern]:
         """The retry button of one entry, the groups, and what is done to many."""

@@ -24,12 +24,8 @@ LONGEST = 365 * 24 * 60  # minutes a pause may be told to last
 
 
 class PauseForm(forms.Form):
-    """What to pause, for how long, and why."""
+    """For how long, and why."""
 
-    queue = forms.ChoiceField(
-        label=gettext_lazy("Queue"),
-        choices=lambda: [(name, name) for name in conf.queue_names() if conf.owns_queue(name)],
-    )
     minutes = forms.IntegerField(
         label=gettext_lazy("Minutes"),
         required=False,
@@ -38,6 +34,22 @@ class PauseForm(forms.Form):
         widget=forms.NumberInput(attrs={"placeholder": gettext_lazy("until lifted")}),
     )
     reason = forms.CharField(label=gettext_lazy("Reason"), required=False, max_length=200)
+
+    def pause(self, queue: str, *, by: Any) -> None:
+        """Do what the form says to `queue`."""
+        minutes = self.cleaned_data["minutes"]
+        duration = None if minutes is None else timedelta(minutes=minutes)
+        operations.pause(queue, reason=self.cleaned_data["reason"], duration=duration, by=by)
+
+
+class PauseOneForm(PauseForm):
+    """What to pause, for how long, and why."""
+
+    queue = forms.ChoiceField(
+        label=gettext_lazy("Queue"),
+        choices=lambda: [(name, name) for name in conf.queue_names() if conf.owns_queue(name)],
+    )
+    field_order = ("queue", "minutes", "reason")
 
 
 @admin.register(Hold)
@@ -49,7 +61,7 @@ class HoldAdmin(ReadOnlyAdmin):
     list_select_related = ("by",)
     ordering = (F("lifted_at").desc(nulls_first=True), "-id")
     actions = ("lift_chosen",)
-    change_list_template = "admin/notifications/holds.html"
+    change_list_template = "admin/notifications/list.html"
     fields = ("scope", "name", "cause", "reason", "by", "created_at", "until", "lifted_at")
 
     def get_urls(self) -> list[URLPattern]:
@@ -63,26 +75,19 @@ class HoldAdmin(ReadOnlyAdmin):
         """The list, below the form for those who may pause."""
         extra = dict(extra_context or {})
         if self.has_manage_permission(request):
-            extra["pause_form"] = PauseForm()
+            extra |= self.above("pause", _("Pause this queue"), PauseOneForm())
         return super().changelist_view(request, extra)
 
     def pause_view(self, request: HttpRequest) -> HttpResponse:
         """Pause a queue, or change its pause."""
         if refusal := self.check_post(request, "manage_queue"):
             return refusal
-        form = PauseForm(request.POST)
+        form = PauseOneForm(request.POST)
         if form.is_valid():
-            values = form.cleaned_data
-            minutes = values["minutes"]
-            duration = None if minutes is None else timedelta(minutes=minutes)
-            operations.pause(
-                values["queue"], reason=values["reason"], duration=duration, by=request.user
-            )
-            messages.success(
-                request, _("The queue %(queue)s is paused.") % {"queue": values["queue"]}
-            )
-        for name, errors in form.errors.items():
-            messages.error(request, f"{form.fields[name].label}: {' '.join(map(str, errors))}")
+            queue = form.cleaned_data["queue"]
+            form.pause(queue, by=request.user)
+            messages.success(request, _("The queue %(queue)s is paused.") % {"queue": queue})
+        self.tell_errors(request, form)
         return HttpResponseRedirect(self.page("changelist"))
 
     @admin.action(description=gettext_lazy("Lift"), permissions=["manage"])

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils.decorators import method_decorator
@@ -46,7 +46,7 @@ class NotificationAdmin(RowAdmin):
         among("channel", gettext_lazy("channel"), conf.channels),
         "priority",
     )
-    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_fields = ("pk",)  # shows the search box; find_rows does the rest
     search_help_text = gettext_lazy(
         "An order's number or whatever else finds what it is about; its own number, the "
         "provider's message id, an idempotency key, or exactly the recipient's address"
@@ -71,16 +71,11 @@ class NotificationAdmin(RowAdmin):
         rows: QuerySet[Notification] = super().get_queryset(request)
         return rows.defer("content")
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Notification], search_term: str
-    ) -> tuple[QuerySet[Notification], bool]:
-        """What `search_term` may mean; an address only for those who may see it."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find_rows(self, request: HttpRequest, term: str) -> Q:
+        """What `term` may mean; an address only for those who may see it."""
         may = self.allowed(request, "view_content")
-        found = find_notifications(term, site=self.admin_site, request=request, by_address=may)
-        return queryset.filter(pk__in=found), False
+        site = self.admin_site
+        return Q(pk__in=find_notifications(term, site=site, request=request, by_address=may))
 
     def get_urls(self) -> list[URLPattern]:
         """The preview and the question before a second sending, beside the actions."""

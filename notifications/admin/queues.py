@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from notifications import bulk, operations, queues
-from notifications.admin.holds import LONGEST
+from notifications.admin.holds import PauseForm
 from notifications.admin.screen import ScreenAdmin
 from notifications.admin.standing import age, soon
 from notifications.bulk import Verb
@@ -24,19 +24,6 @@ from notifications.models import State
 from notifications.models.screens import Queue
 from notifications.queues import QueueLook
 from notifications.retention import FINAL
-
-
-class PauseForm(forms.Form):
-    """For how long, and why."""
-
-    minutes = forms.IntegerField(
-        label=gettext_lazy("Minutes"),
-        required=False,
-        min_value=1,
-        max_value=LONGEST,
-        widget=forms.NumberInput(attrs={"placeholder": gettext_lazy("until resumed")}),
-    )
-    reason = forms.CharField(label=gettext_lazy("Reason"), required=False, max_length=200)
 
 
 class CleanForm(forms.Form):
@@ -103,13 +90,7 @@ class QueueAdmin(ScreenAdmin):
         look, form = self._look(queue), PauseForm(request.POST)
         if not form.is_valid():
             return self._one(request, queue, pause=form)
-        minutes = form.cleaned_data["minutes"]
-        operations.pause(
-            look.name,
-            reason=form.cleaned_data["reason"],
-            duration=None if minutes is None else timedelta(minutes=minutes),
-            by=request.user,
-        )
+        form.pause(look.name, by=request.user)
         return self._done(request, queue, _("The queue is paused."))
 
     def resume_view(self, request: HttpRequest, queue: str) -> HttpResponse:

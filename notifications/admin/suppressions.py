@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
@@ -49,10 +49,10 @@ class SuppressionAdmin(ReadOnlyAdmin):
     list_filter = ("reason", "channel")
     list_select_related = ("by",)
     ordering = ("-id",)
-    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_fields = ("pk",)  # shows the search box; find_rows does the rest
     search_help_text = gettext_lazy("Exactly the address, as it was written to")
     actions = ("lift_chosen",)
-    change_list_template = "admin/notifications/suppressions.html"
+    change_list_template = "admin/notifications/list.html"
     fields = ("channel", "masked", "reason", "source", "by", "created_at")
 
     def get_urls(self) -> list[URLPattern]:
@@ -61,15 +61,10 @@ class SuppressionAdmin(ReadOnlyAdmin):
         return [path("suppress/", view, name="notifications_suppression_suppress"),
                 *super().get_urls()]  # fmt: skip
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Suppression], search_term: str
-    ) -> tuple[QuerySet[Suppression], bool]:
+    def find_rows(self, request: HttpRequest, term: str) -> Q:
         """The rows of one address, on whatever channel."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
         found = [row.pk for name in conf.channels() for row in suppressions.find(name, term)]
-        return queryset.filter(pk__in=found), False
+        return Q(pk__in=found)
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -77,7 +72,7 @@ class SuppressionAdmin(ReadOnlyAdmin):
         """The list, below the form for those who may suppress."""
         extra = dict(extra_context or {})
         if self.has_manage_permission(request):
-            extra["suppress_form"] = SuppressForm()
+            extra |= self.above("suppress", _("Write to it no more"), SuppressForm())
         return super().changelist_view(request, extra)
 
     def suppress_view(self, request: HttpRequest) -> HttpResponse:
@@ -91,8 +86,7 @@ class SuppressionAdmin(ReadOnlyAdmin):
                 values["channel"], values["address"], note=values["note"], by=request.user
             )
             messages.success(request, _("%(who)s gets nothing more.") % {"who": row.masked})
-        for name, errors in form.errors.items():
-            messages.error(request, f"{form.fields[name].label}: {' '.join(map(str, errors))}")
+        self.tell_errors(request, form)
         return HttpResponseRedirect(self.page("changelist"))
 
     @admin.action(description=gettext_lazy("Write to them again"), permissions=["manage"])

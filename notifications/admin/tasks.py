@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -37,7 +37,7 @@ class TaskAdmin(RowAdmin):
         among("queue", gettext_lazy("queue"), conf.queue_names),
         among("topic", gettext_lazy("topic"), topics),
     )
-    search_fields = ("pk",)  # shows the search box; get_search_results does the rest
+    search_fields = ("pk",)  # shows the search box; find_rows does the rest
     search_help_text = gettext_lazy(
         "Its number or idempotency key, exactly; among the newest also its function or event id"
     )
@@ -56,13 +56,8 @@ class TaskAdmin(RowAdmin):
         ),
     )  # fmt: skip
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Task], search_term: str
-    ) -> tuple[QuerySet[Task], bool]:
-        """What `search_term` may mean. What has no index is looked for among the newest rows."""
-        term = search_term.strip()
-        if not term:
-            return queryset, False
+    def find_rows(self, request: HttpRequest, term: str) -> Q:
+        """What `term` may mean. What has no index is looked for among the newest rows."""
         rows = Task.objects.order_by("-pk").values_list("pk", flat=True)
         recent = Q(name=term)
         with suppress(ValueError):
@@ -73,7 +68,7 @@ class TaskAdmin(RowAdmin):
             *rows.filter(key=term, name__in=all_tasks())[:FOUND],
             *rows.filter(recent, pk__gt=bounds.floor_of(Task))[:FOUND],
         }
-        return queryset.filter(pk__in=found), False
+        return Q(pk__in=found)
 
     # -- one row --------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class RegisteredTemplateAdmin(ReadOnlyAdmin):
     list_filter = ("status", "language")
     search_fields = ("name",)
     ordering = ("name", "language")
-    change_list_template = "admin/notifications/registered_templates.html"
+    change_list_template = "admin/notifications/list.html"
     fields = ("provider", "name", "language", "status", "category", "words", "synchronised_at")
     readonly_fields = ("words",)
 
@@ -40,7 +40,9 @@ class RegisteredTemplateAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """The list, with the button for those who manage queues."""
-        extra = {"may_copy": self.allowed(request, "manage_queue"), **(extra_context or {})}
+        extra = dict(extra_context or {})
+        if self.allowed(request, "manage_queue"):
+            extra |= self.above("copy", _("Copy now"))
         return super().changelist_view(request, extra)
 
     def copy_view(self, request: HttpRequest) -> HttpResponse:
