@@ -82,10 +82,11 @@ ENDINGS = frozenset(("exact", "in", "isnull", "isempty", "gte", "lt"))
 
 
 class NarrowAdmin(ModelAdmin):
-    """A list whose address asks for what its filters offer, and for nothing else.
+    """Tells nobody more than they may see, where Django's own admin would.
 
-    Django lets an address ask anything of a list's own columns. `?to__startswith=b` would tell
-    somebody, letter by letter, what they see masked.
+    Django lets an address ask anything of a list's own columns: `?to__startswith=b` would tell
+    somebody, letter by letter, what they see masked. Here an address asks for what the filters
+    offer, and for nothing else.
     """
 
     looked_up: ClassVar[tuple[str, ...]] = ()  # columns beside the filters', exactly
@@ -98,6 +99,14 @@ class NarrowAdmin(ModelAdmin):
         return lookup in self.looked_up or (
             offered and super().lookup_allowed(lookup, value, request)
         )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """What was done to a row. Django looks for it first, and tells whoever asks if it is."""
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        return super().history_view(request, object_id, extra_context)
 
 
 def _offers(filtered: Any, lookup: str) -> bool:

@@ -226,6 +226,8 @@ class DeadLetterAdmin(WorkAdmin):
         if request.method == "POST":
             return self._start(request)
         verb = _read_verb(request.GET.get("verb"))
+        if not self.allowed(request, _PERMISSIONS[verb]):  # before many are counted
+            raise PermissionDenied
         return self._ask(request, verb, bulk.freeze_letters(match=_match(request)))
 
     def _ask_about(
@@ -245,8 +247,6 @@ class DeadLetterAdmin(WorkAdmin):
         return self._ask(request, verb, frozen)
 
     def _ask(self, request: HttpRequest, verb: Verb, frozen: Frozen) -> HttpResponse:
-        if not self.allowed(request, _PERMISSIONS[verb]):
-            raise PermissionDenied
         if not frozen.count:
             messages.warning(request, _("There is none."))
             return HttpResponseRedirect(self.page("changelist"))

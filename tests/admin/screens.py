@@ -23,12 +23,16 @@ BOB = "bob@example.com"
 def staff(*permissions: str) -> Client:
     with muted():
         user = User.objects.create_user("staff", "staff@example.com", is_staff=True)
+    grant(user, *permissions)
+    return log_in(user)
+
+
+def grant(user: User, *permissions: str) -> None:
     for permission in permissions:
         app, _dot, code = permission.rpartition(".")
         user.user_permissions.add(
             Permission.objects.get(content_type__app_label=app or "notifications", codename=code)
         )
-    return log_in(user)
 
 
 def boss() -> Client:
