@@ -7,22 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import World, installation
+from tests.faults.database import Mould
+from tests.faults.world import World, installation, migrate
 from tests.servers import PostgresServer
 
 WINDOW = 55  # rows a worker may have started and not settled: 5 lanes and two flushes of 25
 
 
 @pytest.fixture(scope="session")
-def fault_postgres() -> Iterator[PostgresServer]:
+def fault_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer | None]:
+    if not request.config.option.postgres:
+        yield None
+        return
     with PostgresServer() as server:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mould(fault_postgres: PostgresServer | None, tmp_path_factory: pytest.TempPathFactory) -> Mould:
+    return Mould(tmp_path_factory.mktemp("mould"), fault_postgres, migrate)
+
+
 @pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    server = None
-    if request.config.option.postgres:
-        server = request.getfixturevalue("fault_postgres")
-    with installation(tmp_path, server) as running:
+def world(mould: Mould, fault_postgres: PostgresServer | None, tmp_path: Path) -> Iterator[World]:
+    with installation(tmp_path, mould, fault_postgres) as running:
         yield running

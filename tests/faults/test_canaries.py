@@ -21,7 +21,7 @@ print(page.status_code)
 
 def everything_stored(world: World) -> str:
     """Every text of every table, and every key and value of Redis."""
-    if world.database_url.startswith("sqlite"):
+    if world.database.url.startswith("sqlite"):
         names = "SELECT name FROM sqlite_master WHERE type = 'table'"
     else:
         names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"

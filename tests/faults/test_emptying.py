@@ -44,7 +44,7 @@ for line in sys.stdin:
 @pytest.mark.faults
 @pytest.mark.postgres_only
 def test_emptying_a_million_rows_neither_blocks_nor_swells(world: World) -> None:
-    with psycopg.connect(world.database_url, autocommit=True) as server:
+    with psycopg.connect(world.database.url, autocommit=True) as server:
         server.execute(WAITING, [ROWS])
         server.execute("ANALYZE notifications_notification")
     workers = [world.worker(), world.worker()]

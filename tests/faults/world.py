@@ -7,9 +7,9 @@ that nothing it asks can be answered by the code under test.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from notifications.testing.guarded import find_free_port
+from tests.faults.database import Database, Mould
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,37 +83,35 @@ class World:
         self.postgres = postgres
         self.inbox = CountingInbox()
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.database_url = database
+        self.database = Database(database)
         self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=find_free_port())
+        self._shopper: subprocess.Popen[str] | None = None
         self._logs = 0
         self.variables: dict[str, str] = {}
 
     def start(self) -> None:
         self.redis.start()
         self._smtp.start()
-        self.manage("migrate", "-v0")
 
     def stop(self) -> None:
         for worker in self.workers:
             self.kill_tree(worker)
+        if self._shopper is not None:
+            with self._shopper as shopper:
+                shopper.kill()
         self._smtp.stop()
         self.redis.stop()
+        self.database.close()
 
     # -- the shop ---------------------------------------------------------------------------
 
     @property
     def environment(self) -> dict[str, str]:
         return {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
-            "DATABASE_URL": self.database_url,
+            **environment_of(self.database.url),
             "REDIS_URL": self.redis.url,
             "EMAIL_HOST": "127.0.0.1",
             "EMAIL_PORT": str(self._smtp.port),
-            "SECRET_KEY": "a-key-for-the-fault-tests-only-0123456789",
-            "DEBUG": "false",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONFAULTHANDLER": "1",  # see stop_gently
             **self.variables,
         }
 
@@ -127,11 +125,21 @@ class World:
             raise AssertionError(f"{words}: {done.stderr[-3000:]}")
         return done
 
-    def place(self, count: int, *options: str, check: bool = True) -> float:
-        """Place orders; the seconds it took."""
-        began = time.monotonic()
-        self.manage("place_orders", "--count", str(count), *options, check=check)
-        return time.monotonic() - began
+    def place(self, count: int, *options: str) -> None:
+        """Place orders. The process that does has the variables of the first time."""
+        if self._shopper is None:
+            self._logs += 1
+            log = (self.folder / f"shopper-{self._logs}.log").open("w")
+            self._shopper = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.shopper"],
+                cwd=ROOT, env=self.environment, text=True, bufsize=1,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+            log.close()
+        assert self._shopper.stdin
+        assert self._shopper.stdout
+        self._shopper.stdin.write(json.dumps(["--count", str(count), *options]) + "\n")
+        assert self._shopper.stdout.readline() == "done\n", self.logs()[-3000:]
 
     def worker(
         self,
@@ -188,14 +196,10 @@ class World:
     # -- what became of it ------------------------------------------------------------------
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        if self.database_url.startswith("sqlite"):
-            with sqlite3.connect(self.database_url.removeprefix("sqlite:///"), timeout=20) as file:
-                return file.execute(sql).fetchall()
-        with psycopg.connect(self.database_url, autocommit=True) as server:
-            return server.execute(sql).fetchall()  # type: ignore[call-overload,no-any-return]
+        return self.database.query(sql)
 
     def count(self, sql: str) -> int:
-        return int(self.query(f"SELECT COUNT(*) FROM {sql}")[0][0])
+        return self.database.count(sql)
 
     def tally(self) -> Tally:
         states = dict(self.query("SELECT id, state FROM notifications_notification"))
@@ -228,13 +232,31 @@ class World:
             time.sleep(0.02)
 
 
+def environment_of(database: str) -> dict[str, str]:
+    """What every process of the shop with this database is given."""
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+        "DATABASE_URL": database,
+        "SECRET_KEY": "a-key-for-the-fault-tests-only-0123456789",
+        "DEBUG": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",  # see stop_gently
+    }
+
+
+def migrate(database: str) -> None:
+    """Give an empty database the shop's tables."""
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v0"],
+        cwd=ROOT, env=environment_of(database), check=True, timeout=300,
+    )  # fmt: skip
+
+
 @contextmanager
-def installation(folder: Path, postgres: PostgresServer | None) -> Iterator[World]:
-    """A world on PostgreSQL if there is a server, else on SQLite."""
-    url = f"sqlite:///{folder / 'faults.sqlite3'}"
-    if postgres is not None:
-        url = postgres.create_database(f"faults_{uuid.uuid4().hex[:12]}")
-    world = World(folder, url, postgres)
+def installation(folder: Path, mould: Mould, postgres: PostgresServer | None) -> Iterator[World]:
+    """A world of its own, until the block ends."""
+    world = World(folder, mould.make(folder), postgres)
     world.start()
     try:
         yield world
