@@ -178,6 +178,12 @@ def clock_of(worker: int) -> int:
     return 0
 
 
+def horse_of(worker: int) -> int:
+    """The process id of the horse that serves for a worker; 0 while there is none."""
+    children = psutil.Process(worker).children()
+    return next((each.pid for each in children if os.getpgid(each.pid) == each.pid), 0)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs, and is no zombie."""
     try:

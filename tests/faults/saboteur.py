@@ -1,14 +1,13 @@
 """`manage.py` for a worker that is killed at a chosen point: `python -m tests.faults.saboteur
-POINT MARKER rqworker …`.
+POINT KILLS rqworker …`.
 
-The process kills itself with SIGKILL when it reaches POINT, as often as MARKER (a file with one
-line for each kill left) allows. Nothing is simulated: whatever the kernel and the servers do when
-a process is killed there, they do.
+The process kills itself with SIGKILL when it reaches POINT, as often as KILLS (the path of a
+`tests.faults.kills.Kills`) allows. Nothing is simulated: whatever the kernel and the servers do
+when a process is killed there, they do.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
@@ -21,52 +20,43 @@ from typing import Any
 import django
 from django.core.management import execute_from_command_line
 
-
-def may_kill(marker: Path) -> bool:
-    """Take one kill off the marker; False when none is left."""
-    with marker.open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        left = int(file.read() or 0)
-        if left <= 0:
-            return False
-        file.seek(0)
-        file.truncate()
-        file.write(str(left - 1))
-    return True
+from tests.faults.database import Database
+from tests.faults.kills import Kills
 
 
-def die(marker: Path) -> None:
-    """Kill this process, if the marker has a kill left."""
-    if may_kill(marker):
+def die(kills: Kills) -> None:
+    """Kill this process, if a kill is left."""
+    # A connection of its own: it sees what is committed, as who comes after the kill will.
+    if kills.take(Database(os.environ["DATABASE_URL"])):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, act: Callable[[], None]) -> None:
-    """Call `act` whenever `owner.name` is about to run."""
+def before(owner: Any, name: str, act: Callable[..., None]) -> None:
+    """Call `act` with the arguments of `owner.name` whenever that is about to run."""
     original = getattr(owner, name)
 
     @wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        act()
+        act(*args)
         return original(*args, **kwargs)
 
     setattr(owner, name, wrapped)
 
 
-def after(owner: Any, name: str, act: Callable[[Any], None]) -> None:
-    """Call `act` with what `owner.name` returned."""
+def after(owner: Any, name: str, act: Callable[..., None]) -> None:
+    """Call `act` with the arguments of `owner.name` and what it returned."""
     original = getattr(owner, name)
 
     @wraps(original)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        act(result)
+        act(*args, result)
         return result
 
     setattr(owner, name, wrapped)
 
 
-def sabotage(point: str, marker: Path) -> None:
+def sabotage(point: str, kills: Kills) -> None:
     """Arm one point."""
     from notifications import outbox  # after django.setup()
     from notifications.delivery import Delivery
@@ -75,36 +65,33 @@ def sabotage(point: str, marker: Path) -> None:
     from notifications.worker import SimpleWorker, Worker
 
     def kill(*_ignored: Any) -> None:
-        die(marker)
+        die(kills)
 
     def kill_with_mail(rows: Any) -> None:
         if rows and isinstance(rows[0], Notification):
-            die(marker)
+            die(kills)
 
     match point:
         case "pop":  # the worker has the ring and has not begun
             for worker in (Worker, SimpleWorker):
                 before(worker, "execute_job", kill)
         case "claim":  # rows are claimed, none is started
-            after(outbox, "claim", kill_with_mail)
+            after(outbox, "claim", lambda *args: kill_with_mail(args[-1]))
         case "start":  # rows are started, none is handed over
-            after(outbox, "start", kill_with_mail)
+            after(outbox, "start", lambda *args: kill_with_mail(args[-1]))
         case "call":  # messages are on their way in other threads
-            after(Senders, "submit", lambda _: (time.sleep(0.005), kill()))
+            after(Senders, "submit", lambda *_: (time.sleep(0.005), kill()))
         case "accepted":  # the provider took one, nothing is settled
             before(Delivery, "take", kill)
         case "settle":  # in the transaction, before its first UPDATE
-            before(outbox, "settle", kill)
+            before(outbox, "settle", lambda done, *_: kill_with_mail([each.row for each in done]))
         case "settled":  # after its last statement, before COMMIT
-            after(outbox, "settle", kill)
-        case "skew":  # a clock that is two minutes ahead
-            real = time.time
-            time.time = lambda: real() + 120
+            after(outbox, "settle", lambda done, *_: kill_with_mail([each.row for each in done]))
         case _:
             raise SystemExit(f"no point {point!r}")
 
 
 if __name__ == "__main__":
     django.setup()
-    sabotage(sys.argv[1], Path(sys.argv[2]))
+    sabotage(sys.argv[1], Kills(Path(sys.argv[2])))
     execute_from_command_line(["manage.py", *sys.argv[3:]])

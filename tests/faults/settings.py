@@ -36,5 +36,9 @@ NOTIFICATIONS = {
     "BREAKER": {"BASE": 5.0 / 300, "LONGEST": 60.0 / 300}
     if "FAULTS_COMPRESSED" in os.environ
     else SHOP.get("BREAKER", {}),
-    "RETRY": {"RETRIES": 3, "BASE": float(os.environ.get("FAULTS_BASE", "0.2")), "JITTER": 0.1},
+    "RETRY": {
+        "RETRIES": int(os.environ.get("FAULTS_RETRIES", "3")),
+        "BASE": float(os.environ.get("FAULTS_BASE", "0.2")),
+        "JITTER": 0.1,
+    },
 }

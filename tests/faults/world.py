@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from notifications.testing.guarded import find_free_port
 from tests.faults.database import Database, Mould
+from tests.faults.kills import Kills, Start, started
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,7 +68,11 @@ class Tally:
     rows: int
     final: int
     lost: int  # not in a final state, or sent without having arrived
-    doubled: int  # arrivals beyond the first of each row
+    again: Counter[int]  # by row, arrivals beyond the first
+
+    @property
+    def doubled(self) -> int:
+        return self.again.total()
 
     def __str__(self) -> str:
         return f"{self.rows} rows, {self.final} final, lost = {self.lost}, doubled = {self.doubled}"
@@ -88,6 +92,8 @@ class World:
         self._shopper: subprocess.Popen[str] | None = None
         self._logs = 0
         self.variables: dict[str, str] = {}
+        self.saboteurs: list[Kills] = []
+        self.started: list[set[Start]] = []  # what was found at each kill by the test itself
 
     def start(self) -> None:
         self.redis.start()
@@ -153,9 +159,9 @@ class World:
         program = [sys.executable, "manage.py"]
         if sabotage is not None:
             point, times = sabotage
-            marker = self.folder / f"kills-{uuid.uuid4().hex}"
-            marker.write_text(str(times))
-            program = [sys.executable, "-m", "tests.faults.saboteur", point, str(marker)]
+            kills = Kills.allow(self.folder / f"kills-{self._logs}", times)
+            self.saboteurs.append(kills)
+            program = [sys.executable, "-m", "tests.faults.saboteur", point, str(kills.path)]
         chosen = ["--worker-class", "notifications.worker.SimpleWorker"] if simple else []
         log = (self.folder / f"worker-{self._logs}.log").open("wb")
         started = subprocess.Popen(
@@ -169,6 +175,11 @@ class World:
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        """kill -9 of a worker and all its children, and write down what they had started."""
+        self.kill_tree(worker)
+        self.started.append(started(self.database))
 
     def kill_tree(self, worker: subprocess.Popen[bytes]) -> None:
         """kill -9 of a worker and all its children at once."""
@@ -193,6 +204,16 @@ class World:
             raise AssertionError(f"It did not stop.\n{self.logs()}") from None
         return time.monotonic() - began
 
+    @property
+    def kills(self) -> list[Counter[int]]:
+        """For each kill that happened, the messages that were started and not settled."""
+        known: set[Start] = set()
+        kills = []
+        for found in (*self.started, *(each for one in self.saboteurs for each in one.started)):
+            kills.append(Counter(row for row, _token in found - known))
+            known |= found
+        return kills
+
     # -- what became of it ------------------------------------------------------------------
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -212,7 +233,7 @@ class World:
             rows=len(states) + len(tasks),
             final=len(states) + len(tasks) - unfinished,
             lost=unfinished + never_arrived,
-            doubled=sum(count - 1 for count in self.inbox.accepted.values() if count > 1),
+            again=self.inbox.accepted - Counter(dict.fromkeys(self.inbox.accepted, 1)),
         )
 
     def settle(self, seconds: float = 60) -> Tally:
