@@ -3,7 +3,10 @@
 import os
 
 from config.settings import *  # noqa: F403
+from config.settings import LOGGING
 from config.settings import NOTIFICATIONS as SHOP
+
+LOGGING["loggers"]["notifications.events"] = {"level": "DEBUG"}  # every message that was sent
 
 NOTIFICATIONS = {
     **SHOP,

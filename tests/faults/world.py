@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ from tests.faults.kills import Kills, Start, started
 from tests.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parent.parent.parent
+SENT = re.compile(r"completed work=notification id=\d+ queue=email ")  # in a worker's log
 FINAL = ("sent", "delivered", "done", "dead", "expired", "cancelled", "suppressed")
 
 
@@ -90,7 +94,7 @@ class World:
         self.database = Database(database)
         self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=find_free_port())
         self._shopper: subprocess.Popen[str] | None = None
-        self._logs = 0
+        self._log_of: dict[int, Path] = {}
         self.variables: dict[str, str] = {}
         self.saboteurs: list[Kills] = []
         self.started: list[set[Start]] = []  # what was found at each kill by the test itself
@@ -134,18 +138,33 @@ class World:
     def place(self, count: int, *options: str) -> None:
         """Place orders. The process that does has the variables of the first time."""
         if self._shopper is None:
-            self._logs += 1
-            log = (self.folder / f"shopper-{self._logs}.log").open("w")
-            self._shopper = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.shopper"],
-                cwd=ROOT, env=self.environment, text=True, bufsize=1,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-            log.close()
+            with (self.folder / "shopper.log").open("w") as log:
+                self._shopper = subprocess.Popen(
+                    [sys.executable, "-m", "tests.faults.shopper"],
+                    cwd=ROOT, env=self.environment, text=True, bufsize=1,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                )  # fmt: skip
         assert self._shopper.stdin
         assert self._shopper.stdout
         self._shopper.stdin.write(json.dumps(["--count", str(count), *options]) + "\n")
         assert self._shopper.stdout.readline() == "done\n", self.logs()[-3000:]
+
+    @contextmanager
+    def shopping(self, every: float) -> Iterator[None]:
+        """A block in which somebody places an order every so many seconds."""
+        over = threading.Event()
+
+        def shop() -> None:
+            while not over.wait(every):
+                self.place(1)
+
+        with ThreadPoolExecutor(1) as threads:
+            shopper = threads.submit(shop)
+            try:
+                yield
+            finally:
+                over.set()
+            shopper.result()
 
     def worker(
         self,
@@ -155,23 +174,31 @@ class World:
         command: str = "rqworker",
     ) -> subprocess.Popen[bytes]:
         """Start a worker; `sabotage` names the point where it is killed and how often."""
-        self._logs += 1
         program = [sys.executable, "manage.py"]
         if sabotage is not None:
             point, times = sabotage
-            kills = Kills.allow(self.folder / f"kills-{self._logs}", times)
+            kills = Kills.allow(self.folder / f"kills-{len(self.saboteurs)}", times)
             self.saboteurs.append(kills)
             program = [sys.executable, "-m", "tests.faults.saboteur", point, str(kills.path)]
         chosen = ["--worker-class", "notifications.worker.SimpleWorker"] if simple else []
-        log = (self.folder / f"worker-{self._logs}.log").open("wb")
-        started = subprocess.Popen(
-            [*program, command, *words, *chosen],
-            cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        log.close()
+        path = self.folder / f"worker-{len(self.workers)}.log"
+        with path.open("wb") as log:
+            started = subprocess.Popen(
+                [*program, command, *words, *chosen],
+                cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
         self.workers.append(started)
+        self._log_of[started.pid] = path
         return started
+
+    def log_of(self, worker: subprocess.Popen[bytes]) -> str:
+        """What a worker and its children have said."""
+        return self._log_of[worker.pid].read_text(errors="replace")
+
+    def sent_by(self, worker: subprocess.Popen[bytes]) -> int:
+        """How many mails a worker has settled as sent."""
+        return len(SENT.findall(self.log_of(worker)))
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
