@@ -12,6 +12,15 @@ from tests.faults.settings import NOTIFICATIONS
 from tests.faults.world import World
 from tests.workers import clock_of
 
+LATER = """
+from datetime import timedelta
+from django.db import transaction
+from notifications.dispatch import send_email
+with transaction.atomic():
+    mails = [f"person{{n}}@example.com" for n in range({count})]
+    send_email(to=mails, subject="Hello", text="Hello", delay=timedelta(seconds={seconds}))
+"""
+
 
 def check(world: World, *, doubled: int = 0, seconds: float = 60) -> None:
     tally = world.settle(seconds)
@@ -37,11 +46,15 @@ def test_retries_fire_without_any_scheduler_of_rqs(world: World) -> None:
 def test_a_killed_clock_is_replaced(world: World) -> None:
     worker = world.worker()
     world.wait(lambda: clock_of(worker.pid) != 0)
-    os.kill(clock_of(worker.pid), signal.SIGKILL)
+    world.manage("shell", "-v0", "-c", LATER.format(count=3, seconds=5))
     with world.redis.connect() as redis:
-        world.place(3)
         redis.flushall()  # whatever rang is gone: only a clock can ring now
+    killed = clock_of(worker.pid)
+    os.kill(killed, signal.SIGKILL)
+    assert world.arrived() == 0
     check(world, seconds=30)
+    assert world.arrived() == 3
+    assert clock_of(worker.pid) not in (0, killed)
 
 
 @pytest.mark.faults
