@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -294,14 +295,18 @@ def test_many_clocks_make_one_task_of_each_slot_and_run_each_row_once(
     slots.touch()
     schedule = {"PROBE_SCHEDULE": str(slots)}
     with (
-        CommandProcess("notifications_clock", PROBE_SKEW="3600", **schedule),
-        CommandProcess("notifications_clock", PROBE_SKEW="-3600", **schedule),
+        CommandProcess("notifications_clock", PROBE_SKEW="3600", **schedule) as ahead,
+        CommandProcess("notifications_clock", PROBE_SKEW="-3600", **schedule) as behind,
         CommandProcess("notifications_clock", **schedule),
         WorkerProcess(**schedule) as one,
         WorkerProcess(PROBE_SKEW="120", **schedule) as other,
     ):
         for process in (one, other):
             process.wait_ready(redis)
+        for process, seconds in ((ahead, 3600), (behind, -3600), (other, 120)):
+            told = wait_until(lambda process=process: re.search(r"wrong: (.+)", process.log))
+            its_time = datetime.fromisoformat(told[1])
+            assert abs((its_time - datetime.now(UTC)).total_seconds() - seconds) < 60
         rows = [enqueue(trace, redis, in_seconds=n / 4).pk for n in range(12)]
         began = time.monotonic()
         wait_until(lambda: len(lines(slots)) >= 3, seconds=20)

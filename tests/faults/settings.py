@@ -3,11 +3,19 @@
 import os
 
 from config.settings import *  # noqa: F403
-from config.settings import LOGGING
+from config.settings import LOGGING as LOGS
 from config.settings import NOTIFICATIONS as SHOP
+from tests.skew import skew
 
-LOGGING["loggers"]["notifications.events"] = {"level": "DEBUG"}  # every message that was sent
+if seconds := float(os.environ.get("FAULTS_SKEW", "0")):
+    skew(seconds)
 
+
+# Every message that was sent, too.
+LOGGING = {
+    **LOGS,
+    "loggers": {**LOGS["loggers"], "notifications.events": {"level": "DEBUG"}},
+}
 NOTIFICATIONS = {
     **SHOP,
     "ENVIRONMENT": "faults",

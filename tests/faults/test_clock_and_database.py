@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -68,12 +70,27 @@ def test_many_clocks_ring_no_more_than_is_due(world: World) -> None:
 
 
 @pytest.mark.faults
-def test_a_worker_two_minutes_ahead_changes_nothing(world: World) -> None:
+def test_workers_two_minutes_ahead_and_behind_change_nothing(world: World) -> None:
     world.inbox.delay = 0.05
-    world.worker(sabotage=("skew", 0))
-    world.worker()
-    world.place(40)
+    wrong = {seconds: world.worker(FAULTS_SKEW=str(seconds)) for seconds in (120, -120)}
+    for seconds, worker in wrong.items():
+        world.wait(lambda worker=worker: birth_of(world, worker) is not None)
+        assert abs((birth_of(world, worker) - datetime.now(UTC)).total_seconds() - seconds) < 30
+    world.manage("shell", "-v0", "-c", LATER.format(count=20, seconds=4))
+    with world.shopping(every=0.02):
+        world.wait(lambda: all(world.sent_by(each) >= 5 for each in wrong.values()))
     check(world)
+    assert world.count("notifications_notification WHERE settled_at < wanted_at") == 0
+
+
+def birth_of(world: World, worker: subprocess.Popen[bytes]) -> datetime | None:
+    """When RQ in this worker thinks that it began; None before that."""
+    with world.redis.connect() as redis:
+        for key in redis.smembers("rq:workers"):
+            pid, birth = redis.hmget(key, "pid", "birth")
+            if birth and int(pid) == worker.pid:
+                return datetime.fromisoformat(birth.decode())
+    return None
 
 
 def test_rolled_back_orders_send_nothing(world: World) -> None:

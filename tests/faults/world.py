@@ -172,6 +172,7 @@ class World:
         simple: bool = False,
         sabotage: tuple[str, int] | None = None,
         command: str = "rqworker",
+        **variables: str,
     ) -> subprocess.Popen[bytes]:
         """Start a worker; `sabotage` names the point where it is killed and how often."""
         program = [sys.executable, "manage.py"]
@@ -185,8 +186,8 @@ class World:
         with path.open("wb") as log:
             started = subprocess.Popen(
                 [*program, command, *words, *chosen],
-                cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True,
+                cwd=ROOT, env={**self.environment, **variables},
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.workers.append(started)
         self._log_of[started.pid] = path

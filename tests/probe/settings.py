@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 from config.settings import *  # noqa: F403
 from config.settings import INSTALLED_APPS, NOTIFICATIONS, RQ_QUEUES
+from tests.skew import skew
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.probe"]
 RQ_QUEUES = {**RQ_QUEUES, "host": next(iter(RQ_QUEUES.values()))}
@@ -25,7 +25,5 @@ NOTIFICATIONS = {
     **json.loads(os.environ.get("PROBE_NOTIFICATIONS", "{}")),
 }
 
-# A machine whose clock is wrong.
-if skew := float(os.environ.get("PROBE_SKEW", "0")):
-    _true = time.time
-    time.time = lambda: _true() + skew
+if seconds := float(os.environ.get("PROBE_SKEW", "0")):
+    skew(seconds)
