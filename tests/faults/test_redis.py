@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.faults.cutter import Cutter
 from tests.faults.world import World
 
 
@@ -49,6 +50,24 @@ def placing_time(world: World) -> float:
     return float(
         json.loads(world.manage("place_orders", "--count", "200", "--json").stdout)["seconds"]
     )
+
+
+@pytest.mark.parametrize(
+    ("simple", "times"),
+    [(False, 5), *(pytest.param(simple, 40, marks=pytest.mark.faults) for simple in (False, True))],
+)
+def test_lost_answers_of_redis_lose_and_double_nothing(
+    world: World, simple: bool, times: int
+) -> None:
+    """What Redis has done is done again, by redis-py's retries or by us."""
+    with Cutter(world.redis.port, {b"EXEC": times, b"EVALSHA": times}) as way:
+        world.variables["REDIS_URL"] = f"redis://127.0.0.1:{way.port}/0"
+        for _ in range(2):
+            world.worker(simple=simple)
+        with world.shopping(every=0.05):
+            world.wait(lambda: way.cut.total() == 2 * times, seconds=300)
+        check(world)
+        print(f"lost answers: {dict(way.cut)}")
 
 
 def test_a_flushed_redis_loses_nothing(world: World) -> None:
