@@ -25,7 +25,8 @@ from django.db import InterfaceError, OperationalError, connections, router
 
 from notifications import conf, holds, lookups, outbox, rates, rings, signals, suppressions, tracing
 from notifications.chain import Chain
-from notifications.composition import Composed, compose
+from notifications.composition import Composed, Composition, compose
+from notifications.errors import TaskTimeout
 from notifications.judgement import judge, make_storable, record
 from notifications.message import Outcome, Verdict
 from notifications.models import Attempt, Hold, Notification, State
@@ -35,11 +36,13 @@ from notifications.redaction import describe
 from notifications.senders import Call, Result, Senders
 from notifications.sieve import company, sift
 from notifications.suppressions import Unwanted
+from notifications.timelimits import time_limit
 
 logger = logging.getLogger("notifications.delivery")
 
 FLUSH_ROWS = 25  # outcomes settled in one transaction ...
 FLUSH_SECONDS = 0.1  # ... or those of this time, whichever comes first
+COMPOSING = 1 / 6  # of a lease: what composing a few rows may take
 RETURN_SECONDS = 30.0  # when a row this process does not understand is offered again
 TEMPLATE_SECONDS = 300.0  # pause of a message without a kind whose template is held
 RETRY_DATABASE = 0.5  # seconds between tries to settle while the database is away
@@ -280,11 +283,21 @@ class Delivery:
             room = self.window - len(self._flying) - len(self._composed)
             count = min(FLUSH_ROWS, room, len(self._claimed))
             batch = [self._claimed.popleft() for _ in range(count)]
+        limit = conf.get("LEASE") * COMPOSING
         try:
-            composition = compose(batch, self.channel.channel)
+            with time_limit(limit):
+                composition = compose(batch, self.channel.channel)
         except (OperationalError, InterfaceError):
             self._claimed.extendleft(reversed(batch))
             raise
+        except TaskTimeout:
+            composition = Composition()
+            if len(batch) == 1:
+                late = TimeoutError(f"composing it took longer than {limit:g} s")
+                composition.refuse(batch[0], late)
+            else:  # one of them is to blame, and will be alone soon
+                outbox.release(batch, stalled=True)
+                self.dry = False
         self._composed += composition.composed
         for row, outcome in composition.refused:
             self._attempts.append(record(row, outcome))

@@ -198,11 +198,15 @@ def start(rows: Sequence[W], *, lease: float | None = None) -> list[W]:
     return ours
 
 
-def release(rows: Sequence[W], *, after: float = 0.0, reason: str = "") -> None:
-    """Give claimed rows back without an attempt, due again `after` seconds."""
+def release(
+    rows: Sequence[W], *, after: float = 0.0, reason: str = "", stalled: bool = False
+) -> None:
+    """Give claimed rows back without an attempt, due again `after` seconds; `stalled`: as if their
+    claim had run out, since one of them takes too long."""
+    more = {"stalls": F("stalls") + 1} if stalled else {}
     for token, group in _by_token(rows):
         _mine(type(group[0]), token).filter(pk__in=[row.pk for row in group]).update(
-            due_at=_from_now(after), token=None, started=False, reason=_fit(reason)
+            due_at=_from_now(after), token=None, started=False, reason=_fit(reason), **more
         )
 
 

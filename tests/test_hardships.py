@@ -247,6 +247,33 @@ def test_a_kind_whose_query_fails_for_ever_holds_up_no_other(script: Script) -> 
     assert script.rows() == [row.pk for row in others]
 
 
+class Endless(Kind):
+    """One of its rows never gets its context."""
+
+    name = "test_endless"
+    channels = ("note",)
+
+    @classmethod
+    def prepare(cls, batch: Sequence[Notification]) -> list[dict[str, Any]]:
+        if any(row.to == "endless@example.com" for row in batch):
+            time.sleep(60)
+        return [{} for _ in batch]
+
+
+def test_a_row_that_takes_too_long_to_compose_fails_and_holds_up_no_other() -> None:
+    with scripted(TIMEOUT=0.2, _LEASE=1.8) as script:
+        rows = [note(f"u{n}@example.com", kind=Endless) for n in range(8)]
+        endless = note("endless@example.com", kind=Endless)
+        until = time.monotonic() + 30
+        while DeadLetter.objects.count() == 0 and time.monotonic() < until:
+            jobs.serve("note")
+    endless.refresh_from_db()
+    assert (endless.state, endless.attempts) == (State.DEAD, 4)
+    letter = DeadLetter.objects.get()
+    assert (letter.error, "longer than 0.3 s" in letter.reason) == ("TimeoutError", True)
+    assert sorted(script.rows()) == [row.pk for row in rows]
+
+
 def test_a_database_that_is_away_while_composing_costs_no_attempt(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
