@@ -306,7 +306,7 @@ def test_a_key_brings_no_other_message_on_any_channel(
             caller("post", "notifications/", other, status=422, **key)
     with monkeypatch.context() as patch:  # as if the first came in the middle of the second
         patch.setattr("notifications.rest.rows._of_key", lambda key: [])
-        other = {**body, "to": "eve@example.com", "channels": ["note", "card"]}
+        other = {**body, "context": {"order_id": 8}, "channels": ["note", "card"]}
         caller("post", "notifications/", other, status=422, **key)
     assert Notification.objects.count() == 1
     both = {**body, "channels": ["note", "card"]}
