@@ -28,7 +28,7 @@ from notifications.errors import (
     NoCredentials,
     NotConfigured,
 )
-from notifications.providers.anymail_events import read_event
+from notifications.providers.anymail_events import lets_anybody_in, read_event
 from notifications.providers.base import Callback, Provider
 from notifications.redaction import describe
 
@@ -93,13 +93,17 @@ def _callback(request: HttpRequest, body: bytes) -> Callback:
 
 @receiver(tracking, dispatch_uid="notifications.webhooks")
 def track(sender: Any, event: AnymailTrackingEvent, esp_name: str, **kwargs: Any) -> None:
-    """Take in an event that Anymail's own webhook has checked and read.
+    """Take in an event that Anymail's own webhook has checked and read, where a project mounts it.
 
-    Raises what the database raises: Anymail then answers 500, and the service sends it again.
+    What it had no means to check is not believed. Raises what the database raises: Anymail then
+    answers 500, and the service sends it again.
     """
     provider = _find_provider(esp_name)
     if provider is None:
-        logger.info("an event of %s, which no provider of ours sends through", esp_name)
+        logger.info("an event of %s, which no provider of ours hears of this way", esp_name)
+        return
+    if lets_anybody_in(sender):
+        logger.warning("an event of %s, which anybody may have sent, is not believed", esp_name)
         return
     receipts.take(provider.name, read_event(event))
 

@@ -17,9 +17,11 @@ import pytest
 from anymail.signals import inbound, tracking
 from django.conf import settings
 from django.test import Client, override_settings
-from django.urls import reverse
+from django.urls import include, path, reverse
 
-from notifications.models import Notification, Receipt, State
+from notifications import conf
+from notifications.models import Notification, Receipt, State, Suppression
+from notifications.testing.sendgrid_events import SendGridEvents, make_event
 from tests.scripted import SETTINGS, scripted
 from tests.test_receipts import make_sent, state_of
 
@@ -35,6 +37,14 @@ SIGNED = ["mailersend", "mailgun", "mandrill", "postal", "unisender_go"]
 
 # What the backends ask for, and no webhook does.
 KEYS = {"api_key": "k", "secret_key": "k", "api_token": "k", "server_token": "k"}
+
+
+# A project that mounts Anymail's own addresses, too.
+urlpatterns = [
+    path("anymail/", include("anymail.urls")),
+    path("notifications/", include("notifications.urls")),
+]
+MOUNTED: dict[str, Any] = {"ROOT_URLCONF": "tests.test_anymail_callbacks"}
 
 
 @contextmanager
@@ -53,13 +63,15 @@ def through(**services: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def post(provider: str, body: bytes | dict[str, Any], login: str = "", **headers: str) -> Any:
+def post(where: str, body: bytes | dict[str, Any], login: str = "", **headers: str) -> Any:
+    """Bring `body` to the address of a provider, or to one that begins with a slash."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     if login:
         headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     kind = headers.pop("Content-Type", "application/json")
-    return Client(enforce_csrf_checks=True).post(url(provider), raw, kind, headers=headers)
+    address = where if where.startswith("/") else url(where)
+    return Client(enforce_csrf_checks=True).post(address, raw, kind, headers=headers)
 
 
 def url(provider: str) -> str:
@@ -276,3 +288,73 @@ def test_nobody_has_to_log_in_to_the_site() -> None:
     walled = [*settings.MIDDLEWARE, "django.contrib.auth.middleware.LoginRequiredMiddleware"]
     with through(postmark={"webhook_secret": LOGIN}), override_settings(MIDDLEWARE=walled):
         assert post("postmark", delivered(sent_by("postmark")), LOGIN).status_code == 200
+
+
+# -- under Anymail's own addresses --------------------------------------------------------------
+
+POSTMARK, SENDGRID = "/anymail/postmark/tracking/", "/anymail/sendgrid/tracking/"
+
+
+def test_what_anymail_lets_in_unchecked_is_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    with through(postmark={}), override_settings(**MOUNTED, ANYMAIL={}):
+        row = sent_by("postmark")
+        assert post(POSTMARK, delivered(row)).status_code == 200
+        assert state_of(row) == State.SENT
+    assert not Receipt.objects.exists()
+    assert "an event of Postmark, which anybody may have sent, is not believed" in caplog.text
+
+
+def test_what_anymail_has_checked_is_taken_in() -> None:
+    with through(postmark={}), override_settings(**MOUNTED, ANYMAIL={"WEBHOOK_SECRET": LOGIN}):
+        row = sent_by("postmark")
+        assert post(POSTMARK, delivered(row), "eve:a-guess").status_code == 400
+        assert post(POSTMARK, delivered(row), LOGIN).status_code == 200
+        assert state_of(row) == State.DELIVERED
+
+
+@pytest.mark.parametrize("login", ["", LOGIN])
+def test_no_address_leads_past_a_providers_own_signature(login: str) -> None:
+    key = SendGridEvents("http://127.0.0.1:1/").verification_key
+    options = {"api_key": "SG.key", "webhook_key": key}
+    entry = {"BACKEND": "notifications.providers.sendgrid.SendGrid", "OPTIONS": options}
+    providers = {**SETTINGS["PROVIDERS"], "sendgrid": entry}
+    with (
+        scripted(PROVIDERS=["first", "sendgrid"], _PROVIDERS=providers),
+        override_settings(**MOUNTED, ANYMAIL={"WEBHOOK_SECRET": login} if login else {}),
+    ):
+        row = sent_by("sendgrid")
+        mail = {
+            "personalizations": [
+                {"to": [{"email": ANN}], "custom_args": {"anymail_id": f"m{row.pk}"}}
+            ],
+        }
+        forged = json.dumps([make_event(mail, "bounce"), make_event(mail, "spamreport")]).encode()
+        assert post("sendgrid", forged).status_code == 403
+        assert post(SENDGRID, forged, login).status_code == 200
+        assert state_of(row) == State.SENT
+    assert not Receipt.objects.exists()
+    assert not Suppression.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("service", "anymail", "mounted", "found"),
+    [
+        ("postmark", {}, True, ["/anymail/postmark/tracking/"]),
+        ("mandrill", {}, True, []),  # without its key it answers nobody
+        ("mailgun", {"MAILGUN_WEBHOOK_SIGNING_KEY": ""}, True, ["/anymail/mailgun/tracking/"]),
+        ("mailgun", {"MAILGUN_WEBHOOK_SIGNING_KEY": "a-key"}, True, []),
+        ("postmark", {"WEBHOOK_SECRET": LOGIN}, True, []),
+        ("postmark", {}, False, []),
+        ("scaleway", {}, True, []),
+    ],
+)
+def test_the_checks_tell_of_addresses_at_which_anybody_may_report(
+    service: str, anymail: dict[str, str], mounted: bool, found: list[str]
+) -> None:
+    changes = {**(MOUNTED if mounted else {}), "ANYMAIL": anymail}
+    with through(**{service: {}}), override_settings(**changes):
+        messages = conf.provider(service).check()
+    assert [message.id for message in messages] == ["notifications.E053"] * len(found)
+    for message, address in zip(messages, found, strict=True):
+        assert address in message.msg
+        assert f"webhooks/{service}/" in str(message.hint)

@@ -9,7 +9,7 @@ the ANYMAIL settings, and only if it has something to check.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from io import BytesIO
 from typing import Any
@@ -17,12 +17,14 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from anymail.exceptions import AnymailError, AnymailWebhookValidationFailure
 from anymail.signals import AnymailTrackingEvent, inbound
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.wsgi import WSGIRequest
+from django.urls import URLResolver, get_resolver
 
 from notifications.errors import BadCallback, Forged, NoCallbacks, NoCredentials, NotConfigured
 from notifications.message import Report
-from notifications.providers.anymail_events import asks_for_proof, read_event
+from notifications.providers.anymail_events import asks_for_proof, lets_anybody_in, read_event
 from notifications.providers.base import Callback
 from notifications.redaction import describe, scrub
 
@@ -47,15 +49,42 @@ def receive(
     return [report for event in ours for report in read_event(event)]
 
 
+def open_addresses(service: str) -> list[str]:
+    """Where the project has mounted Anymail's own view of `service` and it believes everybody."""
+    if not service or not getattr(settings, "ROOT_URLCONF", ""):
+        return []
+    return [
+        address
+        for address, view in _views(get_resolver().url_patterns)
+        if _is_tracking(view.view_class, service)
+        and lets_anybody_in(view.view_class, **view.view_initkwargs)
+    ]
+
+
+def _views(patterns: Sequence[Any], before: str = "/") -> Iterator[tuple[str, Any]]:
+    """The class-based views of the project, with the patterns of their addresses."""
+    for pattern in patterns:
+        address = before + str(pattern.pattern).lstrip("^")
+        if isinstance(pattern, URLResolver):
+            yield from _views(pattern.url_patterns, address)
+        elif hasattr(pattern.callback, "view_class"):
+            yield address, pattern.callback
+
+
+def _is_tracking(view_class: Any, service: str) -> bool:
+    """Whether a view is Anymail's of what became of mails sent through `service`."""
+    named = getattr(view_class, "esp_name", "") == service
+    return named and getattr(view_class, "signal", inbound) is not inbound
+
+
 def _find_view(service: str) -> Any:
     """The class of Anymail's view of what became of mails; None if it has none of this service."""
     if not service:
         return None
     # Late, by its name: it imports the views of all services, which workers have no use for.
     for pattern in import_module("anymail.urls").urlpatterns:
-        view_class = pattern.callback.view_class
-        if view_class.esp_name == service and view_class.signal is not inbound:
-            return view_class
+        if _is_tracking(pattern.callback.view_class, service):
+            return pattern.callback.view_class
     return None
 
 

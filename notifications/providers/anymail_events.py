@@ -72,6 +72,17 @@ def read_id(metadata: Any) -> int | None:
     return int(given) if isinstance(given, str) and given.isdecimal() else None
 
 
+def lets_anybody_in(view_class: Any, **settings: Any) -> bool:
+    """Whether one of Anymail's views, as a project has mounted it, believes whoever calls."""
+    if not hasattr(view_class, "warn_if_no_basic_auth"):  # the project's own, or none
+        return False
+    try:
+        view = view_class(**settings)
+    except Exception:  # a setting is missing without which it answers nobody
+        return False
+    return not asks_for_proof(view)
+
+
 def asks_for_proof(view: Any) -> bool:
     """Whether one of Anymail's webhook views believes only who proves to be the service.
 

@@ -78,7 +78,8 @@ class Provider(Generic[M]):
 
     @property
     def service(self) -> str:
-        """What Anymail calls the service it sends through; empty for what is not Anymail's."""
+        """What Anymail calls the service whose tracking signals are about its messages; empty for
+        what hears of them by other ways alone."""
         return ""
 
     @property

@@ -16,7 +16,7 @@ from __future__ import annotations
 import smtplib
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from email.encoders import encode_base64
@@ -96,7 +96,13 @@ class DjangoEmail(Provider[Email]):
 
     @property
     def service(self) -> str:
-        """See Provider; empty for other backends."""
+        """See Provider. Empty where a subclass checks callbacks by itself: what Anymail lets in
+        under its own URLs must not go past that check."""
+        return self._esp_name if type(self).receive is DjangoEmail.receive else ""
+
+    @property
+    def _esp_name(self) -> str:
+        """What Anymail calls the service of its backend; empty for other backends."""
         try:
             return str(getattr(import_string(self.options["BACKEND"]), "esp_name", ""))
         except (ImportError, KeyError):
@@ -113,7 +119,7 @@ class DjangoEmail(Provider[Email]):
 
     def receive(self, callback: Callback) -> Sequence[Report] | str:
         """What Anymail's own webhook makes of it; other backends have none."""
-        return anymail_callbacks.receive(callback, service=self.service, options=self._arguments)
+        return anymail_callbacks.receive(callback, service=self._esp_name, options=self._arguments)
 
     def make_backend(self) -> BaseEmailBackend:
         """A new backend object, not open yet. Raises ImproperlyConfigured."""
@@ -143,7 +149,8 @@ class DjangoEmail(Provider[Email]):
         return replace(outcome, text=blot(outcome.text, self.secrets))
 
     def check(self) -> list[CheckMessage]:
-        """An error for a BACKEND that is missing, unknown, or queues what it is given."""
+        """Errors for a BACKEND that is missing, unknown, or queues what it is given, and for an
+        address of Anymail's at which anybody may report."""
         path = str(self.options.get("BACKEND", ""))
         problem = hint = ""
         if not path:
@@ -158,10 +165,20 @@ class DjangoEmail(Provider[Email]):
             except ImportError as error:
                 problem = f"has a BACKEND that cannot be imported: {error}"
                 hint = "Write its dotted path, and install the package it is in."
-        if not problem:
-            return []
-        text = f"The provider {self.name!r} {problem}."
-        return [Error(text, hint=hint, id="notifications.E052")]
+        if problem:
+            text = f"The provider {self.name!r} {problem}."
+            return [Error(text, hint=hint, id="notifications.E052")]
+        return list(self._check_addresses())
+
+    def _check_addresses(self) -> Iterator[CheckMessage]:
+        for address in anymail_callbacks.open_addresses(self._esp_name):
+            yield Error(
+                f"At {address} anybody may report what became of mails that the provider "
+                f"{self.name!r} sent.",
+                hint='Leave include("anymail.urls") out, since reports are taken at '
+                f'webhooks/{self.name}/ of notifications.urls; or set ANYMAIL["WEBHOOK_SECRET"].',
+                id="notifications.E053",
+            )
 
 
 class DjangoEmailSession(Session[Email]):
