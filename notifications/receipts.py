@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -65,6 +65,16 @@ def take(provider: str, reports: Sequence[Report]) -> Taken:
         level = logging.DEBUG if taken.known == taken.reports else logging.INFO
         logger.log(level, "receipts of %s: %s", provider, taken)
     return taken
+
+
+def find_sender(providers: Collection[str], message_id: str) -> str | None:
+    """Which of `providers` sent what is known to them as `message_id`; None for none so far."""
+    if len(providers) < 2 or not message_id:
+        return None
+    attempts = Attempt.objects.using(_using()).filter(provider__in=providers)
+    # Beside its value the condition of the index by which it is found.
+    sent = attempts.filter(message_id=message_id[:200]).exclude(message_id="")
+    return sent.values_list("provider", flat=True).first()
 
 
 def sweep() -> Taken:

@@ -29,7 +29,7 @@ from notifications.errors import (
     NotConfigured,
 )
 from notifications.providers.anymail_events import lets_anybody_in, read_event
-from notifications.providers.base import Callback, Provider
+from notifications.providers.base import Callback
 from notifications.redaction import describe
 
 logger = logging.getLogger("notifications.webhooks")
@@ -98,20 +98,13 @@ def track(sender: Any, event: AnymailTrackingEvent, esp_name: str, **kwargs: Any
     What it had no means to check is not believed. Raises what the database raises: Anymail then
     answers 500, and the service sends it again.
     """
-    provider = _find_provider(esp_name)
-    if provider is None:
+    names = [name for name, each in conf.providers().items() if each.service == esp_name != ""]
+    if not names:
         logger.info("an event of %s, which no provider of ours hears of this way", esp_name)
         return
     if lets_anybody_in(sender):
         logger.warning("an event of %s, which anybody may have sent, is not believed", esp_name)
         return
-    receipts.take(provider.name, read_event(event))
-
-
-def _find_provider(service: str) -> Provider[Any] | None:
-    """The first provider that sends through what Anymail calls `service`."""
-    for channel in conf.channels().values():
-        for provider in channel.providers:
-            if service and provider.service == service:
-                return provider
-    return None
+    # Several are accounts at one service, of which the signal does not tell.
+    ours = receipts.find_sender(names, str(event.message_id or "")) or names[0]
+    receipts.take(ours, read_event(event))

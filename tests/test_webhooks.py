@@ -14,7 +14,7 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 
-from notifications import receipts, webhooks
+from notifications import conf, receipts, webhooks
 from notifications.errors import BadCallback, Forged, NotConfigured
 from notifications.message import Fate, Report
 from notifications.models import Receipt, State, Suppression
@@ -185,6 +185,22 @@ def test_a_service_that_no_provider_uses_changes_nothing(resend: None) -> None:
     event = AnymailTrackingEvent(event_type="delivered", message_id="m", event_id="e")
     tracking.send(sender=None, event=event, esp_name="Postmark")
     assert not Receipt.objects.exists()
+
+
+def test_of_two_accounts_at_a_service_the_one_that_sent_the_message_is_told(resend: None) -> None:
+    providers = conf.get("PROVIDERS")
+    both = {**providers, "club": providers["resend"]}
+    with scripted(PROVIDERS=["first", "resend", "club"], _PROVIDERS=both):
+        shops, clubs = make_sent(2)
+        shops.attempt_set.update(provider="resend")
+        clubs.attempt_set.update(provider="club")
+        for row in (shops, clubs):
+            track("delivered", f"m{row.pk}")
+        track("delivered", "nobody's")
+        track("delivered", "")
+        assert (state_of(shops), state_of(clubs)) == (State.DELIVERED, State.DELIVERED)
+    told = Receipt.objects.order_by("pk").values_list("provider", "applied")
+    assert list(told) == [("resend", True), ("club", True), ("resend", False), ("resend", False)]
 
 
 def test_anymail_hears_of_database_trouble(resend: None) -> None:
