@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.core.management import get_commands
 
+from notifications.kinds import Kind
 from notifications.models.work import TRANSITIONS, State
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,12 @@ def test_every_command_that_is_named_exists() -> None:
     ours = {name for name, app in get_commands().items() if app == "notifications"}
     assert named - NO_COMMANDS <= ours
     assert {name for name in ours if name.startswith("notifications_")} <= named
+
+
+def test_what_is_said_to_be_a_kinds_is_one_of_its_attributes() -> None:
+    named = {name for path in DOCS for name in re.findall(r"kind's `(\w+)`", path.read_text())}
+    assert named
+    assert [name for name in named if not hasattr(Kind, name)] == []
 
 
 def test_every_link_leads_somewhere() -> None:

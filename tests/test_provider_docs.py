@@ -3,8 +3,9 @@ prints them anew."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,33 @@ def tables() -> dict[str, str]:
 def test_the_table_is_the_one_in_the_code(heading: str) -> None:
     section = PAGE.read_text().partition(f"### {heading}\n")[2].partition("\n### ")[0]
     assert tables()[heading] in section
+
+
+def in_short(outcome: Outcome) -> str:
+    """How the page of a channel says in few words what `follow` says in many."""
+    match outcome.verdict:
+        case Verdict.PERMANENT:
+            return "suppressed" if outcome.suppress else "dead letter"
+        case Verdict.HOLD:
+            return "the kind waits" if outcome.holds else "the channel stops"
+    return "again"
+
+
+@pytest.mark.parametrize(
+    ("page", "known", "judge"),
+    [
+        ("whatsapp.md", whatsapp_replies.RULES, of_whatsapp),
+        ("sms.md", twilio_replies.RULES, of_twilio),
+    ],
+)
+def test_the_short_table_of_a_channel_agrees(
+    page: str, known: Collection[int], judge: Callable[[int], Outcome]
+) -> None:
+    rows = re.findall(r"^\| (.*?\d.*?) \| (.*) \|$", (PAGE.parent / page).read_text(), re.MULTILINE)
+    told = [(int(code), way) for codes, way in rows for code in re.findall(r"(?<!\()\b\d+", codes)]
+    assert len([code for code, _way in told if code in known]) > 5
+    wrong = [code for code, way in told if code in known and in_short(judge(code)) not in way]
+    assert wrong == []
 
 
 def test_the_numbers_are_the_defaults() -> None:
