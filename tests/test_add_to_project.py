@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,11 @@ def test_a_provider_written_from_the_page_sends(
 @pytest.mark.parametrize(
     ("answer", "outcome", "state"),
     [
-        (Answer(status=422, message="no"), "permanent", "dead"),
+        (
+            Answer(status=422, message="no 'message from shop.example.com' to +12025550123"),
+            "permanent",
+            "dead",
+        ),
         (Answer(status=500), "unknown", "dead"),
         (Answer(status=401), "hold", "pending"),
         (Answer(then="close"), "unknown", "dead"),
@@ -124,9 +129,13 @@ def test_what_the_pages_provider_says_decides_what_follows(
             " seconds=1.0, json=True)\n"
             "except BaseException: pass\n"
             "row = Notification.objects.get()\n"
-            "print('\\n' + row.state + ' ' + row.attempt_set.get().outcome)\n"
+            "attempt = row.attempt_set.get()\n"
+            "print('\\n' + attempt.text)\n"
+            "print(row.state + ' ' + attempt.outcome)\n"
         )
-        assert shop.run("shell", "-v0", "-c", script).splitlines()[-1] == f"{state} {outcome}"
+        *_rest, text, last = shop.run("shell", "-v0", "-c", script).splitlines()
+        assert last == f"{state} {outcome}"
+        assert not re.search("message from|2025550123", text)
 
 
 CHAT_SERVER = """

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import pytest
 from django.core.management import get_commands
 
 from notifications.kinds import Kind
+from notifications.message import Email, Push, Sms, WhatsApp
 from notifications.models.work import TRANSITIONS, State
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +53,12 @@ def test_every_command_that_is_named_exists() -> None:
     ours = {name for name, app in get_commands().items() if app == "notifications"}
     assert named - NO_COMMANDS <= ours
     assert {name for name in ours if name.startswith("notifications_")} <= named
+
+
+@pytest.mark.parametrize("message", [Email, Sms, WhatsApp, Push])
+def test_every_field_that_a_provider_is_given_is_named(message: Any) -> None:
+    told = ", ".join(f"`{field.name}`" for field in fields(message))
+    assert f"| `{message.__name__}` | {told} |" in (ROOT / "docs/adding.md").read_text()
 
 
 def test_what_is_said_to_be_a_kinds_is_one_of_its_attributes() -> None:
