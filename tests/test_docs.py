@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from django.core.management import get_commands
+from django.test import override_settings
 
+from notifications import conf
 from notifications.kinds import Kind
 from notifications.message import Email, Push, Sms, WhatsApp
 from notifications.models.work import TRANSITIONS, State
+from notifications.providers.sendgrid import SendGrid
+from tests.pages import block
 
 ROOT = Path(__file__).parent.parent
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,6 +63,15 @@ def test_every_command_that_is_named_exists() -> None:
 def test_every_field_that_a_provider_is_given_is_named(message: Any) -> None:
     told = ", ".join(f"`{field.name}`" for field in fields(message))
     assert f"| `{message.__name__}` | {told} |" in (ROOT / "docs/adding.md").read_text()
+
+
+def test_the_settings_that_newcomers_copy_make_a_provider_that_hears_what_became_of_mails() -> None:
+    settings: dict[str, Any] = {}
+    exec(block("add-to-your-project.md", "5. Providers"), settings)
+    with override_settings(NOTIFICATIONS=settings["NOTIFICATIONS"]):
+        provider = conf.provider("sendgrid")
+    assert isinstance(provider, SendGrid)
+    assert provider.webhook_key
 
 
 def test_what_is_said_to_be_a_kinds_is_one_of_its_attributes() -> None:
