@@ -211,6 +211,18 @@ def test_the_others_stay_when_no_canary_goes_out(
     assert states() == [State.PENDING, State.DEAD]
 
 
+def test_the_canaries_have_their_time_however_long_the_task_waited(script: Script) -> None:
+    kill(script, "a", "b")
+    operations.pause("note")
+    row = bulk.start(Verb.RETRY, bulk.freeze_letters(), canary=1)
+    Task.objects.update(created_at=Now() - timedelta(hours=1))
+    for _look in range(2):
+        assert run(row).state == State.PENDING
+    operations.resume("note")
+    jobs.serve("note")
+    assert run(row).result["done"] == 2
+
+
 def test_it_can_be_stopped_between_batches(script: Script, ann: Any) -> None:
     kill(script, "a", "b")
     row = bulk.start(Verb.RETRY, bulk.freeze_letters())
