@@ -313,6 +313,8 @@ def _recipients(to: To | Sequence[To], key: str | None) -> list[Recipient]:
 
 def _recipient(to: To, key: str | None) -> Recipient:
     if isinstance(to, Recipient):
+        if to.context:
+            check_plain(to.context, where="the context of a recipient")
         return to if key is None or to.key else Recipient(
             to.user, to.addresses, to.language, to.context, key
         )  # fmt: skip

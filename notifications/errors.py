@@ -18,7 +18,8 @@ class InvalidMessage(NotificationsError, ValueError):
 
 
 class InvalidPayload(NotificationsError, TypeError):
-    """Raised when a payload or context holds more than plain values, such as a model object."""
+    """Raised when a payload or context holds more than plain values, such as a model object, or
+    text that no database stores."""
 
 
 class KeyReused(NotificationsError, ValueError):

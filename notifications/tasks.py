@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,10 @@ logger = logging.getLogger("notifications.tasks")
 
 RETURN_SECONDS = 30.0  # when a task this process does not know is offered again
 MARGIN = 5.0  # seconds of lease beyond the task's timeout, to settle in
+
+# Made once: that costs as much as writing a small payload.
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # as JSON writes it
 
 _registry: dict[str, TaskFunction] = {}
 _current: ContextVar[Task | None] = ContextVar("notifications_current_task", default=None)
@@ -257,14 +262,26 @@ def due_at(when: datetime | timedelta | float | None) -> Any:
 
 
 def check_plain(values: Mapping[str, Any], *, where: str) -> None:
-    """Raise InvalidPayload unless `values` is plain JSON: it is stored, and read much later."""
+    """Raise InvalidPayload unless `values` is plain JSON that every database stores: it is read
+    much later, and what the database refuses breaks the caller's transaction."""
     try:
-        json.dumps(values, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        written = _encode(values)
+        written.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidPayload(
+            f"{where} holds half a character ({error.object[error.start]!a}, a lone surrogate), "
+            "which no database stores. Take it out, or decode the text anew."
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidPayload(
             f"{where} must be plain values (text, numbers, true/false, None, lists, dicts): "
             f"{error}. Pass ids instead of objects, and text instead of dates and decimals."
         ) from None
+    # Looked for in two steps: the first is quick, and finds a backslash followed by "u0000", too.
+    if "\\u0000" in written and _NUL.search(written):
+        raise InvalidPayload(
+            f"{where} holds a NUL character, which PostgreSQL does not store. Take it out."
+        )
 
 
 def require_transaction(using: str) -> None:

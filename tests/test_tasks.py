@@ -246,6 +246,25 @@ def test_arguments_must_be_plain_values() -> None:
         enqueue(add, a=object(), b=1)
 
 
+def test_what_no_database_stores_is_refused_and_the_callers_transaction_goes_on() -> None:
+    deep: list[object] = []
+    for _each in range(5000):
+        deep = [deep]
+    with transaction.atomic():
+        for text in ("a\0b", "\ud83d", "\\\0", deep):
+            with pytest.raises(InvalidPayload):
+                add.enqueue(a=text, b=1)
+        Group.objects.create(name="the order")
+    assert Group.objects.exists()
+
+
+@pytest.mark.parametrize("text", [r"C:\u0000", r"\\u0000", "🍵 Tee\n\x7f", "\u2028", ""])
+def test_what_only_looks_so_is_stored_as_it_is(text: str) -> None:
+    row = enqueue(add, a=text, b=text)
+    row.refresh_from_db()
+    assert row.payload == {"a": text, "b": text}
+
+
 def test_a_slot_of_a_schedule_becomes_one_task_however_many_clocks_tick() -> None:
     tasks.tick_schedules()
     assert not Task.objects.exists()  # a schedule starts with its next slot
