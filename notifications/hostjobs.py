@@ -30,7 +30,7 @@ from notifications.connections import quick_redis
 from notifications.errors import WrongState
 from notifications.models import DeadLetter, State, Task
 from notifications.outbox import DeadLetterDraft, Settlement, bury
-from notifications.redaction import scrub, storable
+from notifications.redaction import read_traceback, storable
 from notifications.tasks import task
 
 logger = logging.getLogger("notifications.hostjobs")
@@ -189,9 +189,8 @@ _NEEDLESS = re.compile(r"notifications\.jobs\.")  # its row is due all the same
 
 def _bury(queue: str, job_id: str, description: str, error: str, unique: str, using: str) -> None:
     name = description.partition("(")[0].strip() or "job"  # without its arguments
-    *frames, last = error.strip().splitlines() or [""]
-    kind = last.partition(":")[0].strip()[:200] if error else ""
-    reason = scrub(last) or "it failed, and RQ keeps no reason"
+    trace = read_traceback(error)
+    reason = trace.message or "it failed, and RQ keeps no reason"
     with transaction.atomic(using=using):
         row = Task(
             name=requeue_job.name,
@@ -204,8 +203,8 @@ def _bury(queue: str, job_id: str, description: str, error: str, unique: str, us
         )
         Task.objects.using(using).bulk_create([row], ignore_conflicts=True)
         saved = Task.objects.using(using).get(name=row.name, key=unique)
-        traceback = "\n".join([*frames, reason])[-LONGEST_TRACEBACK:] if frames else ""
-        draft = DeadLetterDraft(reason, kind, "", traceback)
+        traceback = f"{trace.places}\n{reason}"[-LONGEST_TRACEBACK:] if trace.places else ""
+        draft = DeadLetterDraft(reason, trace.kind, "", traceback)
         letter = bury(Settlement(saved, State.DEAD, counted=True), draft)
         letter.queue, letter.name = queue, name[:200]
         DeadLetter.objects.using(using).bulk_create([letter], ignore_conflicts=True)

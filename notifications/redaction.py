@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 _PATTERNS = (
     # Addresses, also as they stand in provider answers: <a@b.c>, "a@b.c".
@@ -89,3 +90,53 @@ def safe_traceback(error: BaseException) -> str:
     """The stack trace with source lines but without local values, the message scrubbed."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     return f"Traceback (most recent call last):\n{frames}{describe(error)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What may be kept of a stack trace that only exists as text."""
+
+    places: str  # where it happened; of exceptions that led to the last one the classes alone
+    kind: str  # the class of the last exception; empty where the text is no stack trace
+    message: str  # one line of what the last exception said, scrubbed
+
+
+_HEAD = re.compile(r"(Exception Group )?Traceback \(most recent call last\):")
+_FRAME = re.compile(
+    r' {2}File ".*", line \d+, in .+| {2}\[Previous line repeated \d+ more times?\]'
+)
+_CLASS = re.compile(r"[^\W\d][\w.<>]*(?=:|$)")
+_MARGIN = re.compile(r" *[|+] ?")  # of an exception group
+_LINKS = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+
+
+def read_traceback(text: str) -> Trace:
+    """Keep the frames and their source lines; what exceptions say, on however many lines, may hold
+    anything."""
+    places: list[str] = []
+    kind = said = ""
+    in_frames = source_follows = False
+    for line in text.splitlines():
+        margin = _MARGIN.match(line)
+        bare = line[margin.end() :] if margin else line
+        if bare in _LINKS or _HEAD.fullmatch(bare):
+            in_frames = bare not in _LINKS
+            places += [kind, bare] if kind else [bare]
+            kind = ""
+        elif not in_frames:
+            continue
+        elif _FRAME.fullmatch(bare):
+            places.append(bare)
+            source_follows = True
+        elif bare.startswith("    "):
+            places += [bare] if source_follows else []
+            source_follows = False
+        elif named := _CLASS.match(bare):
+            kind, said = named[0], bare
+            in_frames = False
+    if not kind:
+        said = next(reversed(text.strip().splitlines()), "")
+    return Trace("\n".join(places), kind, scrub(said))

@@ -28,7 +28,10 @@ FAILING = [True]
 def deliver(parcel: str) -> None:
     """A job of the host's: it fails until FAILING says otherwise."""
     if FAILING[0]:
-        raise ConnectionError(f"no way to {parcel}")
+        try:
+            raise LookupError(f"nobody is {parcel}\nwith the key sk_live_{parcel}")
+        except LookupError as error:
+            raise ConnectionError(f"no way to {parcel}") from error
     DONE.append(parcel)
 
 
@@ -62,6 +65,8 @@ def test_a_failed_job_becomes_a_dead_letter_without_its_arguments() -> None:
     assert letter.error == "ConnectionError"
     assert letter.reason == "ConnectionError: no way to <address> in Berlin"
     assert "in deliver" in letter.traceback
+    assert "\nLookupError\nThe above exception" in letter.traceback
+    assert letter.traceback.endswith(f"\n{letter.reason}")
     assert "ann@" not in letter.traceback
     assert letter.task.state == State.DEAD
 

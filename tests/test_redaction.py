@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
-from notifications.redaction import describe, safe_traceback, scrub, unquote
+from notifications.redaction import describe, read_traceback, safe_traceback, scrub, unquote
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,57 @@ def test_a_traceback_keeps_the_places_and_loses_the_values() -> None:
     told = safe_traceback(caught.value)
     assert "in fail" in told
     assert "ann@example.com" not in told.replace('fail("ann@example.com")', "")
+
+
+ANN = "ann@example.com"
+
+
+def bill(address: str) -> None:
+    try:
+        raise KeyError(f"{address} has\nno account: {address}\n    key {address}\n  File {address}")
+    except KeyError as error:
+        raise ValueError(f"cannot bill {address}\nDETAIL: {address}") from error
+
+
+def written(error: BaseException) -> str:
+    text = "".join(traceback.format_exception(error))
+    assert text.count(ANN) > 5
+    return text
+
+
+def test_of_a_written_traceback_places_and_classes_stay_and_one_scrubbed_line() -> None:
+    with pytest.raises(ValueError, match="cannot bill") as caught:
+        bill(ANN)
+    trace = read_traceback(written(caught.value))
+    assert (trace.kind, trace.message) == ("ValueError", "ValueError: cannot bill <address>")
+    assert ANN not in trace.places
+    assert "in bill\n    raise KeyError(" in trace.places
+    assert "\nKeyError\nThe above exception was the direct cause" in trace.places
+
+
+def test_of_an_exception_group_no_word_stays_either() -> None:
+    def bill_all(addresses: list[str]) -> None:
+        try:
+            bill(addresses[0])
+        except ValueError as error:
+            raise ExceptionGroup(f"none of {addresses}", [error]) from None
+
+    with pytest.raises(ExceptionGroup) as caught:
+        bill_all([ANN])
+    trace = read_traceback(written(caught.value))
+    assert ANN not in trace.places + trace.message
+    assert "in bill_all" in trace.places
+    assert "in bill\n" in trace.places
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("", "", ""),
+        ("Work-horse terminated; a@b.c", "", "Work-horse terminated; <address>"),
+        ('Traceback (most recent call last):\n  File "a.py", line 1, in f\nE', "E", "E"),
+    ],
+)
+def test_what_is_no_traceback_is_a_message(text: str, kind: str, message: str) -> None:
+    trace = read_traceback(text)
+    assert (trace.kind, trace.message) == (kind, message)
