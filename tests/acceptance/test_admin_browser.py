@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import transaction
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, expect
 from pytest_django.live_server_helper import LiveServer
 from rq import Worker
 
@@ -25,49 +25,23 @@ from notifications.testing.smtp_server import Rule, SmtpServer
 from orders.checkout import place_order
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation
-from tests.acceptance.chromium import MARKS, POLICY
+from tests.acceptance.chromium import MARKS
+from tests.acceptance.visits import Opener, visits
 from tests.orders.shop import make_order, make_product
 
 pytestmark = MARKS
 
-PASSWORD = "correct horse 9"
 GREYLISTED = Rule("RCPT", "451 4.7.1 greylisted, come back later")
 REFUSED = Rule("RCPT", "550 5.1.1 no such user here")
-
-Opener = Callable[..., Page]
 
 
 @pytest.fixture
 def open_page(browser: Browser, live_server: LiveServer, complaints: list[str]) -> Iterator[Opener]:
-    """Log in and open a page: `open_page(path, width=…, scheme=…, scripts=…)`."""
-    contexts: list[BrowserContext] = []
+    """Open a page as the boss."""
     with muted():
-        User.objects.create_superuser("boss", password=PASSWORD)
-
-    def log_in_and_open(
-        path: str, *, width: int = 1280, scheme: Any = "light", scripts: bool = True
-    ) -> Page:
-        context = browser.new_context(
-            base_url=live_server.url,
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            java_script_enabled=scripts,
-        )
-        contexts.append(context)
-        context.route("**/admin/notifications/**", _send_policy)
-        context.set_default_timeout(10_000)
-        page = context.new_page()
-        page.goto(f"{reverse('admin:login')}?next={path}")
-        page.fill("#id_username", "boss")
-        page.fill("#id_password", PASSWORD)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.click("[type=submit]")
-        return page
-
-    yield log_in_and_open
-    for context in contexts:
-        context.close()
+        boss = User.objects.create_superuser("boss")
+    with visits(browser, live_server.url, boss, complaints) as open_page:
+        yield open_page
 
 
 @pytest.fixture
@@ -101,12 +75,6 @@ def list_of(model: str) -> str:
 
 def page_of(row: Any) -> str:
     return reverse(f"admin:notifications_{row._meta.model_name}_change", args=[row.pk])
-
-
-def _send_policy(route: Route) -> None:
-    response = route.fetch(max_redirects=0)
-    headers = {"content-security-policy": POLICY, **response.headers}
-    route.fulfill(response=response, headers=headers)
 
 
 # What is wider than the window, and text that is hard to tell from what is behind it

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.db import transaction
-from django.test import Client
 from django.urls import reverse
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from notifications import inbox
@@ -17,12 +16,11 @@ from notifications.dispatch import notify
 from notifications.models import Notification
 from orders.models import Order, User
 from orders.notifications import OrderConfirmation, OrderStatusUpdate
-from tests.acceptance.chromium import MARKS, POLICY
+from tests.acceptance.chromium import MARKS
+from tests.acceptance.visits import Opener, visits
 from tests.orders.shop import make_customer, make_order
 
 pytestmark = MARKS
-
-Opener = Callable[..., Page]
 
 
 @pytest.fixture
@@ -34,43 +32,9 @@ def ada() -> User:
 def open_page(
     browser: Browser, live_server: LiveServer, ada: User, complaints: list[str]
 ) -> Iterator[Opener]:
-    """Open a page as Ada: `open_page(path, width=…, scheme=…, scripts=…)`."""
-    contexts: list[BrowserContext] = []
-    session = Client()
-    session.force_login(ada)
-    cookie = session.cookies["sessionid"]
-
-    def open_as_ada(
-        path: str, *, width: int = 1280, scheme: Any = "light", scripts: bool = True
-    ) -> Page:
-        context = browser.new_context(
-            base_url=live_server.url,
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            java_script_enabled=scripts,
-        )
-        contexts.append(context)
-        context.add_cookies([{"name": "sessionid", "value": cookie.value, "url": live_server.url}])
-        context.route("**/*", _send_policy)
-        context.set_default_timeout(10_000)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path)
-        return page
-
-    yield open_as_ada
-    for context in contexts:
-        context.close()
-
-
-def _send_policy(route: Route) -> None:
-    """A site that allows nothing inline; documents get the policy, the rest passes."""
-    if route.request.resource_type != "document" or route.request.method != "GET":
-        route.continue_()
-        return
-    answer = route.fetch(max_redirects=0)
-    route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": POLICY})
+    """Open a page as Ada."""
+    with visits(browser, live_server.url, ada, complaints) as open_page:
+        yield open_page
 
 
 def confirm(order: Order) -> Notification:
