@@ -19,25 +19,26 @@ from django_rq.connection_utils import get_redis_connection
 from redis import RedisCluster
 from redis.connection import Connection
 
-from notifications import alerts, clock, conf, kinds, tasks
+from notifications import alerts, clock, conf, kinds, shapes, tasks
 from notifications.channels import whatsapp_registry
 from notifications.channels.whatsapp_template import WhatsAppTemplate, listed
+from notifications.errors import InvalidAddress
 from notifications.models import Notification, RegisteredTemplate
 from notifications.providers.base import Provider
+from notifications.shapes import Problem
 from notifications.worker import Guarded
 
 LONGEST_LEASE = 30.0  # seconds; what a dead worker held goes out this much later
 
 VENDORS = ("postgresql", "sqlite")  # of the databases for which there is a claim statement
 
-# Settings that are numbers of seconds (or rows) above zero.
-NUMBERS = ("LEASE", "CLAIM", "SLICE", "CLOCK", "TASK_TIMEOUT", "LONGEST_TASK")
-
 
 @register("notifications")
 def check_settings(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """NOTIFICATIONS itself. The other checks read it, so they wait until it is in order."""
-    wrong = [Error(str(error), id="notifications.E001") for error in _settings_errors()]
+    wrong = [
+        Error(each.text, hint=each.hint, id="notifications.E001") for each in _settings_errors()
+    ]
     if wrong:
         return list(wrong)
     return [
@@ -75,63 +76,50 @@ def check_project(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 # -- NOTIFICATIONS ------------------------------------------------------------------------------
 
 
-def _settings_errors() -> Iterator[object]:
-    user = getattr(settings, "NOTIFICATIONS", {})
-    if not isinstance(user, Mapping):
-        yield "NOTIFICATIONS must be a dict."
+def _settings_errors() -> Iterator[Problem]:
+    wrong = list(shapes.problems(getattr(settings, "NOTIFICATIONS", {})))
+    if wrong:
+        yield from wrong
         return
-    for name in sorted(set(user) - set(conf.DEFAULTS)):
-        yield f"NOTIFICATIONS has no setting {name!r}; there are: {', '.join(conf.DEFAULTS)}."
-    for name in NUMBERS:
-        value = conf.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
-            yield f"NOTIFICATIONS[{name!r}] must be a number above 0, not {value!r}."
-    report = conf.get("REPORT")
-    if not isinstance(report, (int, float)) or isinstance(report, bool) or report < 0:
-        yield f"NOTIFICATIONS['REPORT'] must be a number of seconds, or 0 for none, not {report!r}."
-    queues = conf.get("TASK_QUEUES")
-    if isinstance(queues, str) or not isinstance(queues, Sequence):
-        yield f"NOTIFICATIONS['TASK_QUEUES'] must be a list of names, not {queues!r}."
-    rule = conf.get("RECIPIENTS")
-    if not (rule is None or isinstance(rule, (str, list, tuple)) or _redirects(rule)):
-        yield (
-            "NOTIFICATIONS['RECIPIENTS'] must be \"*\", a list of address patterns or "
-            f'{{"REDIRECT": {{"email": "me@example.com"}}}}, not {rule!r}.'
-        )
-    ages = {f"RETENTION: {state}": age for state, age in conf.get("RETENTION").items()}
-    ages |= {name: conf.get(name) for name in ("BACKLOG_AGE", "ERASE_AFTER", "UNKNOWN_AFTER")}
-    for where, age in ages.items():
-        try:
-            if age is not None:
-                conf.parse_duration(age)
-        except (ImproperlyConfigured, TypeError) as error:
-            yield f"NOTIFICATIONS, {where}: {error}"
-    others = conf.get("ALERTS").get("CHANNELS", {})
-    if not isinstance(others, Mapping):
-        yield (
-            "NOTIFICATIONS['ALERTS']['CHANNELS'] must be a dict such as "
-            f'{{"sms": ["+12025550123"]}}, not {others!r}.'
-        )
-    webhook = conf.get("ALERTS").get("WEBHOOK", "")
-    if webhook and not str(webhook).startswith(("https://", "http://")):
-        yield f"NOTIFICATIONS['ALERTS']['WEBHOOK'] must begin with https://, not {webhook!r}."
-    rest = {**conf.DEFAULTS["REST"], **conf.get("REST")}
-    for name in ("RATE", "TEST_RATE"):
-        try:
-            conf.parse_rate(rest[name])
-        except (ImproperlyConfigured, TypeError) as error:
-            yield f"NOTIFICATIONS['REST'][{name!r}]: {error}"
-    if not isinstance(rest["TEST_RECIPIENTS"], list | tuple):
-        yield "NOTIFICATIONS['REST']['TEST_RECIPIENTS'] must be a list of address patterns."
-    for parse in (conf.retry_policy, conf.channels):
+    # What each entry may be is known; now whether they fit together, and name what there is.
+    for parse in (conf.retry_policy, conf.breaker_policy, conf.channels):
         try:
             parse()
         except ImproperlyConfigured as error:
-            yield error
+            yield Problem(str(error), _DEFAULTS)
+            return
+    yield from _errors_of_alerts()
 
 
-def _redirects(rule: object) -> bool:
-    return isinstance(rule, Mapping) and isinstance(rule.get("REDIRECT"), Mapping)
+_DEFAULTS = "What may stand there is told beside its default, in notifications/conf.py."
+
+
+def _errors_of_alerts() -> Iterator[Problem]:
+    where = "NOTIFICATIONS['ALERTS']"
+    options = conf.get("ALERTS")
+    if options["MAIL"]:
+        try:
+            import_string(options["MAIL"])
+        except ImportError as error:
+            yield Problem(
+                f"{where}['MAIL']: {error}", 'Name an email backend that is there; "" for no mail.'
+            )
+    for name, addresses in options["CHANNELS"].items():
+        if name not in conf.channels():
+            known = ", ".join(conf.channels())
+            yield Problem(
+                f"{where}['CHANNELS'] names the channel {name!r}; there are: {known}.",
+                "Add it to NOTIFICATIONS['CHANNELS'], or tell the administrators otherwise.",
+            )
+            continue
+        for address in addresses:
+            try:
+                conf.channel(name).channel.clean(address)
+            except InvalidAddress as error:
+                yield Problem(
+                    f"{where}['CHANNELS'][{name!r}]: {address!r} is no address: {error}.",
+                    "Mend it: nobody would hear that something broke.",
+                )
 
 
 def _check_queues() -> Iterator[CheckMessage]:

@@ -144,8 +144,8 @@ DEFAULTS: dict[str, Any] = {
     # None: as long as the row. Dead letters keep theirs until somebody decides, inboxes until
     # RETENTION.
     "ERASE_AFTER": "14d",
-    # How long each settled state is kept: rows are removed every hour, and by
-    # `notifications_clean`.
+    # How long each settled state is kept (None: for ever): rows are removed every hour, and by
+    # `notifications_clean`. What is left out keeps the age it has here.
     "RETENTION": {
         "sent": "30d",
         "delivered": "30d",
@@ -160,6 +160,9 @@ DEFAULTS: dict[str, Any] = {
         "dead": "90d",
     },
 }
+
+# What a project leaves out of these has its default all the same.
+_FILLED = ("PROVIDERS", "RETRY", "BREAKER", "ALERTS", "HEALTH", "REST", "RETENTION")
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -189,7 +192,10 @@ def get(name: str) -> Any:
     """The value of one setting, or its default. Raises ImproperlyConfigured for an unknown name."""
     if name not in DEFAULTS:
         raise ImproperlyConfigured(f"NOTIFICATIONS has no setting {name!r}.")
-    return _user().get(name, DEFAULTS[name])
+    value = _user().get(name, DEFAULTS[name])
+    # One that is no dict stays what it is: the check E001 tells.
+    filled = name in _FILLED and isinstance(value, Mapping)
+    return {**DEFAULTS[name], **value} if filled else value
 
 
 def environment() -> str:
@@ -284,7 +290,7 @@ def _user() -> dict[str, Any]:
 
 @cache
 def _parsed_retry() -> RetryPolicy:
-    raw = {**DEFAULTS["RETRY"], **get("RETRY")}
+    raw = get("RETRY")
     try:
         return RetryPolicy(**{name.lower(): value for name, value in raw.items()})
     except (TypeError, ValueError) as error:
@@ -293,7 +299,7 @@ def _parsed_retry() -> RetryPolicy:
 
 @cache
 def _parsed_breaker() -> BreakerPolicy:
-    raw = {**DEFAULTS["BREAKER"], **get("BREAKER")}
+    raw = get("BREAKER")
     try:
         return BreakerPolicy(**{name.lower(): value for name, value in raw.items()})
     except (TypeError, ValueError) as error:
@@ -329,7 +335,7 @@ def _parse_channel(name: str, chosen: Mapping[str, Any]) -> ChannelConf:
 
 
 def _build_provider(name: str, timeout: float) -> Provider[Any]:
-    known = {**DEFAULTS["PROVIDERS"], **get("PROVIDERS")}
+    known = get("PROVIDERS")
     if name not in known:
         raise ImproperlyConfigured(
             f"no provider {name!r} in NOTIFICATIONS['PROVIDERS']; there are: {', '.join(known)}"

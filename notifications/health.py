@@ -26,6 +26,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from notifications import alerts, conf, holds, statistics
 from notifications.connections import quick_redis
 from notifications.models import Heartbeat, Hold, Notification
+from notifications.redaction import describe
 from notifications.statistics import QueueStats, say
 
 logger = logging.getLogger("notifications.health")
@@ -85,6 +86,10 @@ def examine() -> Health:
     except DatabaseError as error:
         gone = f"the database does not answer: {type(error).__name__}"
         return Health([Reason(Level.FAILING, "database", gone)])
+    except Exception as error:  # wrong settings, say; whoever asks needs an answer
+        logger.exception("health cannot be told")
+        text = f"health cannot be told: {describe(error)} (manage.py check)"
+        return Health([Reason(Level.FAILING, "health", text)])
     return Health(reasons, queues)
 
 
@@ -103,7 +108,7 @@ def is_ready() -> bool:
 
 
 def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
-    limits = _limits()
+    limits = conf.get("HEALTH")
     oldest = conf.parse_duration(limits["OLDEST"]).total_seconds()
     for each in queues:
         if each.failed > limits["FAILED"]:
@@ -132,7 +137,7 @@ def _of_holds() -> Iterator[Reason]:
 
 
 def _of_clocks() -> Iterator[Reason]:
-    patience = conf.parse_duration(_limits()["CLOCK"])
+    patience = conf.parse_duration(conf.get("HEALTH")["CLOCK"])
     if not Heartbeat.objects.filter(seen_at__gte=Now() - patience).exists():
         text = (
             f"no clock was seen for {patience.total_seconds():.0f} s: is a worker running? "
@@ -163,10 +168,6 @@ def _count_workers(queue: str) -> int:
 
 def _degraded(stats: QueueStats, what: str, text: str) -> Reason:
     return Reason(Level.DEGRADED, f"{stats.queue} {what}", f"{stats.queue}: {text}")
-
-
-def _limits() -> dict[str, Any]:
-    return {**conf.DEFAULTS["HEALTH"], **conf.get("HEALTH")}
 
 
 # -- the clock's part ---------------------------------------------------------------------------

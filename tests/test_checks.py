@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from django.core.management import call_command, get_commands
 from django.db import connection, connections
 from django.test import override_settings
 
-from notifications import conf, kinds, tasks
+from notifications import conf, health, kinds, shapes, tasks
 from notifications.kinds import Kind
 from notifications.tasks import task
 
@@ -43,37 +43,136 @@ def test_the_shop_is_in_order() -> None:
     ("values", "says"),
     [
         ({"CHANELS": {}}, "NOTIFICATIONS has no setting 'CHANELS'; there are: ENVIRONMENT, "),
+        ({"ENVIRONMENT": 5}, "['ENVIRONMENT'] must be a name, or None, not 5"),
         ({"LEASE": "30s"}, "['LEASE'] must be a number above 0, not '30s'"),
+        ({"LEASE": float("inf")}, "['LEASE'] must be a number above 0, not inf"),
         ({"CLOCK": 0}, "['CLOCK'] must be a number above 0, not 0"),
-        ({"CLAIM": True}, "['CLAIM'] must be a number above 0, not True"),
+        ({"CLAIM": True}, "['CLAIM'] must be a whole number above 0, not True"),
+        ({"CLAIM": 2.5}, "['CLAIM'] must be a whole number above 0, not 2.5"),
+        ({"TASK_QUEUE": 5}, "['TASK_QUEUE'] must be a name, not 5"),
         ({"TASK_QUEUES": "default"}, "must be a list of names, not 'default'"),
+        ({"STRICT": "no"}, "['STRICT'] must be True or False, not 'no'"),
         ({"RECIPIENTS": {"email": "x"}}, 'must be "*", a list of address patterns or'),
-        ({"RETENTION": {"sent": "a month"}}, "RETENTION: sent: 'a month' is no duration"),
-        ({"REPORT": "often"}, "REPORT'] must be a number of seconds"),
-        ({"ERASE_AFTER": "soon"}, "ERASE_AFTER: 'soon' is no duration"),
-        ({"REST": {"RATE": "fast"}}, "'RATE']: 'fast' is no rate"),
-        ({"REST": {"TEST_RECIPIENTS": "*"}}, "'TEST_RECIPIENTS'] must be a list"),
-        ({"BACKLOG_AGE": "3 days"}, "BACKLOG_AGE: '3 days' is no duration"),
-        ({"ALERTS": {"WEBHOOK": "file:///etc/passwd"}}, "must begin with https://, not 'file:"),
-        ({"ALERTS": {"CHANNELS": ["sms"]}}, "['CHANNELS'] must be a dict such as"),
-        ({"RETRY": {"RETRIES": -1}}, "['RETRY']: "),
-        ({"CHANNELS": {"email": {**EMAIL, "RATE": "fast"}}}, "'fast' is no rate"),
+        ({"RETENTION": {"sent": "a month"}}, "['RETENTION']['sent'] must be a duration, or None"),
+        ({"RETENTION": {"sent": "-1d"}}, "['RETENTION']['sent'] must be a duration, or None"),
+        ({"RETENTION": {"snet": "1d"}}, "['RETENTION'] has no setting 'snet'; there are: sent"),
+        ({"RETENTION": {"pending": "1d"}}, "['RETENTION'] has no setting 'pending'"),
+        ({"RETENTION": None}, "['RETENTION'] must be a dict, not None"),
+        ({"REPORT": "often"}, "['REPORT'] must be a number of seconds, or 0 for none"),
+        ({"ERASE_AFTER": "soon"}, "['ERASE_AFTER'] must be a duration, or None, not 'soon'"),
+        ({"BACKLOG_AGE": "3 days"}, "['BACKLOG_AGE'] must be a duration, or None"),
+        ({"UNKNOWN_AFTER": []}, "['UNKNOWN_AFTER'] must be a duration, or None"),
+        ({"HEALTH": 5}, "['HEALTH'] must be a dict, not 5"),
+        ({"HEALTH": {"FALED": 10}}, "['HEALTH'] has no setting 'FALED'; there are: FAILED, "),
+        ({"HEALTH": {"FAILED": "ten"}}, "['HEALTH']['FAILED'] must be a whole number"),
+        ({"HEALTH": {"OLDEST": "five minutes"}}, "['HEALTH']['OLDEST'] must be a duration"),
+        ({"HEALTH": {"OLDEST": None}}, "['HEALTH']['OLDEST'] must be a duration, not None"),
+        ({"HEALTH": {"CLOCK": "x"}}, "['HEALTH']['CLOCK'] must be a duration"),
+        ({"REST": None}, "['REST'] must be a dict, not None"),
+        ({"REST": {"RAET": "1/s"}}, "['REST'] has no setting 'RAET'"),
+        ({"REST": {"RATE": "fast"}}, "['REST']['RATE'] must be a rate, not 'fast'"),
+        ({"REST": {"RATE": 5}}, "['REST']['RATE'] must be a rate, not 5"),
+        ({"REST": {"TEST_RECIPIENTS": "*"}}, "['TEST_RECIPIENTS'] must be a list"),
+        ({"METRICS_TOKEN": 5}, "['METRICS_TOKEN'] must be a string, not a value of type int"),
+        ({"SUPPRESSION_KEY": 5}, "['SUPPRESSION_KEY'] must be a string"),
+        ({"FRONTEND_URL": "shop.example"}, "['FRONTEND_URL'] must be the origin of the site"),
+        ({"FRONTEND_URL": "https://["}, "['FRONTEND_URL'] must be the origin of the site"),
+        ({"FROM_EMAIL": None}, "['FROM_EMAIL'] must be a string, not None"),
+        ({"RETRY": {"RETRIES": -1}}, "['RETRY']['RETRIES'] must be a whole number"),
+        ({"RETRY": {"BASE": "x"}}, "['RETRY']['BASE'] must be a number of seconds"),
+        ({"RETRY": {"BACKOFF": "linear"}}, """['BACKOFF'] must be "exponential" or "fixed\""""),
+        ({"BREAKER": {"FAILURES": "x"}}, "['BREAKER']['FAILURES'] must be a whole number"),
+        ({"BREAKER": {"FAILURS": 3}}, "['BREAKER'] has no setting 'FAILURS'"),
+        ({"BREAKER": {"BASE": 90.0}}, "NOTIFICATIONS['BREAKER']: FAILURES must be 1 or more"),
+        ({"ALERTS": {"WEBHOOK": "file:///etc"}}, "['WEBHOOK'] must be an address that begins with"),
+        ({"ALERTS": {"WEBHOK": "https://x"}}, "['ALERTS'] has no setting 'WEBHOK'"),
+        ({"ALERTS": {"EVERY": "hourly"}}, "['ALERTS']['EVERY'] must be a duration"),
+        ({"ALERTS": {"MAIL": "no.such.Backend"}}, "['ALERTS']['MAIL']: No module named 'no'"),
+        ({"ALERTS": {"MAIL": 5}}, "['ALERTS']['MAIL'] must be the dotted path"),
+        ({"ALERTS": {"CHANNELS": ["sms"]}}, "['CHANNELS'] must be a dict with a name for each"),
+        ({"ALERTS": {"CHANNELS": {"email": "a@b.de"}}}, "must be a list of addresses, not 'a@b"),
+        ({"ALERTS": {"CHANNELS": {"fax": ["1"]}}}, "names the channel 'fax'; there are: email, in"),
+        ({"ALERTS": {"CHANNELS": {"email": ["ann"]}}}, "['email']: 'ann' is no address: "),
+        ({"CHANNELS": {"email": 5}}, "['CHANNELS']['email'] must be a dict, not 5"),
+        ({"CHANNELS": {"email": {"RAET": "1/s"}}}, "['CHANNELS']['email'] has no setting 'RAET'"),
+        ({"CHANNELS": {"email": {"RATE": "fast"}}}, "['email']['RATE'] must be a rate"),
+        ({"CHANNELS": {"email": {"TIMEOUT": 0}}}, "['email']['TIMEOUT'] must be a number above 0"),
+        ({"CHANNELS": {"email": {"CONCURRENCY": 0}}}, "['CONCURRENCY'] must be a whole number abo"),
+        (
+            {"CHANNELS": {"email": {"CONCURRENCY": "many"}}},
+            "['CONCURRENCY'] must be a whole number",
+        ),
+        ({"CHANNELS": {"email": {"PROVIDERS": "smtp"}}}, "['PROVIDERS'] must be a list of names"),
         (
             {"CHANNELS": {"email": {"PROVIDERS": ["carrier pigeon"]}}},
             "no provider 'carrier pigeon'",
         ),
         ({"CHANNELS": {"fax": {}}}, "['CHANNELS']['fax'] lacks 'BACKEND'"),
+        ({"PROVIDERS": {"smtp": {}}}, "['PROVIDERS']['smtp'] lacks 'BACKEND'"),
+        ({"PROVIDERS": {"smtp": {"BACKEND": "Smtp"}}}, "must be the dotted path of a class"),
+        ({"PROVIDERS": {"x": {"BACKEND": "a.B", "OPTIONS": []}}}, "['OPTIONS'] must be a dict"),
+        (
+            {"PROVIDERS": {"smtp": {"BACKEND": "no.such"}}, "CHANNELS": {"email": EMAIL}},
+            "['CHANNELS']['email']: No module named 'no'",
+        ),
     ],
 )
 def test_wrong_values_are_named(values: dict[str, Any], says: str, settings: Any) -> None:
     [message] = found(**changed(settings, **values))
     assert message.id == "notifications.E001"
     assert says in message.msg
+    assert message.hint
 
 
 def test_the_setting_must_be_a_dict() -> None:
     [message] = found(NOTIFICATIONS=["email"])
     assert message.msg == "NOTIFICATIONS must be a dict."
+    [message] = found(NOTIFICATIONS={5: "x"})
+    assert message.msg.startswith("NOTIFICATIONS has no setting 5; there are: ")
+
+
+def test_all_that_is_wrong_is_told_at_once(settings: Any) -> None:
+    messages = found(**changed(settings, CLAIM=0, HEALTH={"FALED": 1, "OLDEST": 1}, REST=[]))
+    assert [message.msg.partition("]")[0] for message in messages] == [
+        "NOTIFICATIONS['CLAIM'", "NOTIFICATIONS['HEALTH'", "NOTIFICATIONS['REST'"
+    ]  # fmt: skip
+    assert messages[1].hint == "Did you mean 'FAILED'?"
+
+
+def test_secrets_are_not_shown(settings: Any) -> None:
+    wrong = {"METRICS_TOKEN": ["s3cret"], "ALERTS": {"WEBHOOK": "ftp://hooks/s3cret"}}
+    wrong |= {"PROVIDERS": {"x": {"BACKEND": "a.B", "OPTIONS": "s3cret"}}}
+    messages = found(**changed(settings, **wrong))
+    assert len(messages) == 3
+    assert "s3cret" not in str(messages)
+
+
+def test_the_table_of_shapes_is_that_of_the_defaults() -> None:
+    def keys(table: Any, values: Any, where: str = "") -> Iterator[str]:
+        for name, shape in table.shapes.items():
+            yield f"{where}{name}"
+            if isinstance(shape, shapes.Table):
+                yield from keys(shape, values[name], f"{where}{name}.")
+
+    def default_keys(values: Any, where: str = "") -> Iterator[str]:
+        for name, value in values.items():
+            yield f"{where}{name}"
+            if isinstance(value, dict) and name not in ("CHANNELS", "PROVIDERS"):
+                yield from default_keys(value, f"{where}{name}.")
+
+    known = set(keys(shapes.SETTINGS, conf.DEFAULTS))
+    assert known - {"RETRY.LONGEST"} == set(default_keys(conf.DEFAULTS))
+    assert list(shapes.problems(conf.DEFAULTS)) == []
+    assert list(shapes.problems({"CHANNELS": conf.CHANNEL_DEFAULTS})) == []
+
+
+@pytest.mark.django_db
+def test_health_answers_whatever_the_settings_are(settings: Any) -> None:
+    for wrong in ({"OLDEST": "x"}, {"FAILED": "ten"}, 5):
+        settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": wrong}
+        found = health.examine()
+        assert found.level is health.Level.FAILING
+        assert "health cannot be told" in found.reasons[0].text
 
 
 @pytest.mark.parametrize("rule", [None, "*", ["*@example.com"], {"REDIRECT": {"email": "me@x.de"}}])

@@ -54,6 +54,13 @@ def test_defaults_stand_where_nothing_is_set() -> None:
         assert conf.retry_policy().retries == 3
 
 
+def test_what_a_project_leaves_out_keeps_its_default() -> None:
+    with override_settings(NOTIFICATIONS={"RETENTION": {"sent": "7d"}, "HEALTH": {"DLQ": 1}}):
+        assert conf.get("RETENTION") == {**conf.DEFAULTS["RETENTION"], "sent": "7d"}
+        assert (conf.get("HEALTH")["DLQ"], conf.get("HEALTH")["FAILED"]) == (1, 10)
+        assert "twilio" in conf.get("PROVIDERS")
+
+
 def test_settings_are_read_live() -> None:
     with scripted(_RETRY={"RETRIES": 1}):
         assert conf.retry_policy().retries == 1

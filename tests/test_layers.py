@@ -27,8 +27,8 @@ FLOW = {
 }  # fmt: skip
 WORDS = {
     "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
-    "message", "models", "muting", "providers", "redaction", "retries", "sealing", "signals",
-    "timelimits", "tracing",
+    "message", "models", "muting", "providers", "redaction", "retries", "sealing", "shapes",
+    "signals", "timelimits", "tracing",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 
