@@ -250,7 +250,6 @@ SMS: dict[str, Any] = {"sms": {"PROVIDERS": ["other"]}}
         ("production", {}, SMS, True, "of email locks"),
         ("production", {}, SMS, False, "of email, sms locks"),
         ("production", {"CHANNELS": {"email": ["a@example.com"]}}, {}, True, "of email locks"),
-        ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, {}, True, "of email locks"),
         ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, SMS, True, ""),
         ("production", {"CHANNELS": {"sms": ["+12025550123"]}}, SMS, False, "of sms locks"),
         ("production", HOOK, {}, False, ""),
