@@ -327,6 +327,12 @@ def test_a_forged_callback_is_refused(server: TwilioServer) -> None:
             provider().receive(callback(status("delivered"), **changes))
 
 
+@pytest.mark.parametrize("body", [b"a=1&" * 20_000, b"&".join([b"a=1"] * 200)])
+def test_what_no_callback_is_like_costs_no_work(server: TwilioServer, body: bytes) -> None:
+    with pytest.raises((BadCallback, Forged)):
+        provider().receive(callback(status("delivered"), body=body))
+
+
 def test_what_is_signed_and_says_nothing_is_refused(server: TwilioServer) -> None:
     with pytest.raises(BadCallback):
         provider().receive(callback({"AccountSid": "AC1"}))

@@ -30,6 +30,8 @@ from notifications.providers.twilio_replies import judge_answer, judge_report
 from notifications.redaction import blot, unquote
 
 API_URL = "https://api.twilio.com/2010-04-01"
+LARGEST = 64 * 1024  # bytes of a status callback, which has a dozen short fields ...
+MOST_FIELDS = 100  # ... and room for what Twilio may add
 OPTION_NAMES = frozenset(("ACCOUNT_SID", "AUTH_TOKEN", "FROM", "CALLBACK_URL", "API_URL"))
 PAGE = 200  # messages of one answer; 1,000 is the most
 SERVICE = "MG"  # how the id of a messaging service begins
@@ -149,9 +151,14 @@ class Twilio(Provider[Sms]):
         """The fields of a callback whose signature is right ("Webhooks security" there)."""
         if not self.token:
             raise NotConfigured(f"The provider {self.name!r} has no AUTH_TOKEN.")
+        if len(callback.body) > LARGEST:  # reading and sorting it is work, before it is believed
+            raise BadCallback("It is larger than any status callback.")
         try:
             pairs = parse_qsl(
-                callback.body.decode(), keep_blank_values=True, strict_parsing=bool(callback.body)
+                callback.body.decode(),
+                keep_blank_values=True,
+                strict_parsing=bool(callback.body),
+                max_num_fields=MOST_FIELDS,
             )
         except ValueError:
             pairs = []

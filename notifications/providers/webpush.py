@@ -12,8 +12,10 @@ py_vapid that signs; they are in the extra `push`.
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
@@ -45,7 +47,13 @@ LONGEST = 1_500  # bytes of a text, before JSON escapes: services take 4096 in a
 LONGEST_ANSWER = 4_000  # characters that are looked at
 RENEW = 600  # seconds before its end a signature is made anew
 
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+_LOCAL = ("localhost", "127.0.0.1")
+# The form that browsers give endpoints, and no other: of what else an address may hold (a name
+# before the host, a backslash) two parsers may make two different hosts.
+_ENDPOINT = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)*)(?::(?P<port>[0-9]{1,5}))?"
+    r"/[!#-\[\]-~]*"
+)
 
 
 class WebPush(Provider[Push]):
@@ -70,14 +78,11 @@ class WebPush(Provider[Push]):
 
     def allows(self, endpoint: str) -> bool:
         """Whether a message may, and can, be posted to `endpoint`."""
-        try:
-            requests.PreparedRequest().prepare_url(endpoint, None)
-            address = urlsplit(endpoint)
-            host = address.hostname or ""
-            port = address.port
-        except ValueError:
+        read = _ENDPOINT.fullmatch(endpoint)
+        if read is None or int(read["port"] or 443) > 65_535:
             return False
-        safe = address.scheme == "https" and port in (None, 443)
+        safe = read["scheme"] == "https" and read["port"] in (None, "443")
+        host = read["host"]
         return (safe or host in _LOCAL) and any(fnmatchcase(host, each) for each in self.hosts)
 
     def connect(self) -> WebPushSession:
@@ -158,9 +163,23 @@ class WebPushSession(HttpSession[Push]):
             return Outcome(
                 Verdict.ACCEPTED, code=str(status), message_id=where.rpartition("/")[2][:200]
             )
+        if status in (401, 403):
+            # Our keys, or one browser that subscribed with others. If it is ours, the next ones
+            # fail as well, and the breaker opens.
+            return Outcome(Verdict.LATER, code=str(status), text=text, theirs=True)
         if status >= 500:  # it may be on its way to the browser
             return Outcome(Verdict.UNKNOWN, code=str(status), text=text, theirs=True)
         return judge_status(status, answer.headers, text)
+
+    def _send(self, message: Push, begin: Callable[[], None]) -> Outcome:
+        outcome = super()._send(message, begin)
+        if (
+            outcome.code == "dns"
+            and urlsplit(message.endpoint).hostname not in self._provider.hosts
+        ):
+            # A pattern allows hosts that there are not; whoever names one shall be alone with it.
+            return replace(outcome, theirs=False)
+        return outcome
 
     def clean(self, text: str, message: Push) -> str:
         """`text` without keys, and without what `message` says and where it goes."""
