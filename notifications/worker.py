@@ -106,8 +106,19 @@ class Guarded(Base):
 
     def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
         """Work until told to stop; with `burst`, until nothing is due. Whether a job was run."""
-        self._install_signal_handlers()  # RQ does so only after its first words with Redis
         jobs.STOP.clear()
+        self._install_signal_handlers()  # RQ does so only after its first words with Redis
+        try:
+            self._prepare(burst=burst)
+            return bool(super().work(burst, *args, **kwargs))
+        except StopRequested:  # while it was starting
+            self.teardown()
+            return False
+        finally:
+            self._clock.stop()
+            self._vitals.stop()
+
+    def _prepare(self, *, burst: bool) -> None:
         jobs.set_queues([queue.name for queue in self.ring_queues])
         self.log.addFilter(_quiet)
         preload()
@@ -116,14 +127,6 @@ class Guarded(Base):
         else:
             self._clock.start()
             self._vitals.start()
-        try:
-            return bool(super().work(burst, *args, **kwargs))
-        except StopRequested:  # while it was starting
-            self.teardown()
-            return False
-        finally:
-            self._clock.stop()
-            self._vitals.stop()
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Register with Redis, as soon as it answers."""

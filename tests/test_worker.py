@@ -281,6 +281,7 @@ def own_signals() -> Iterator[None]:
     """Takes back what a worker in this process does to it."""
     handlers = {number: signal.getsignal(number) for number in TAKEN}
     yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in handlers.items():
         signal.signal(number, handler)
     jobs.STOP.clear()
@@ -288,13 +289,34 @@ def own_signals() -> Iterator[None]:
 
 
 def test_a_worker_stopped_while_it_waits_for_its_start_ends_well(
-    redis: Redis, redis_server: RedisServer, own_signals: None
+    redis: Redis,
+    redis_server: RedisServer,
+    own_signals: None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    def stop() -> None:
+        wait_until(lambda: "cannot start" in caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     worker = make_worker(redis, "default")
     redis_server.stop()
-    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    threading.Thread(target=stop).start()
     assert worker.work() is False
     assert worker._clock.pid == 0
+
+
+def test_a_worker_stopped_while_it_loads_what_it_needs_ends_well(
+    redis: Redis, own_signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr("notifications.worker.preload", load)
+    worker = make_worker(redis, "default")
+    assert worker.work() is False
+    assert worker._clock.pid == 0
+    assert not redis.smembers("rq:workers")
 
 
 @pytest.mark.timeout(20)  # it would stay for ever
