@@ -45,6 +45,7 @@ FLUSH_SECONDS = 0.1  # ... or those of this time, whichever comes first
 COMPOSING = 1 / 6  # of a lease: what composing a few rows may take
 RETURN_SECONDS = 30.0  # when a row this process does not understand is offered again
 TEMPLATE_SECONDS = 300.0  # pause of a message without a kind whose template is held
+SETTLING = 1.0  # seconds of lease to settle a call in
 RETRY_DATABASE = 0.5  # seconds between tries to settle while the database is away
 
 
@@ -93,9 +94,14 @@ class Delivery:
         return self.handed / max(0.01, time.monotonic() - self._began)
 
     @property
+    def _deadline(self) -> float:
+        """Monotonic time after which less lease is left than one call and its settlement take."""
+        return self._lease_end - self.channel.timeout - SETTLING
+
+    @property
     def _late(self) -> bool:
-        """Whether less lease is left than one call may take: nothing starts then."""
-        return time.monotonic() + self.channel.timeout + 1.0 > self._lease_end
+        """Whether nothing may start any more."""
+        return time.monotonic() > self._deadline
 
     @property
     def busy(self) -> bool:
@@ -121,7 +127,8 @@ class Delivery:
         """Do what can be done now without waiting: claim more, or (`releasing`) give back what is
         not started and finish what is."""
         for senders in self._senders.values():
-            senders.watch()
+            for call in senders.watch():
+                self._land(Settlement(call.row, State.PENDING, False, after=0.0))
         if time.monotonic() < self._database_back_at:
             return
         try:
@@ -401,7 +408,7 @@ class Delivery:
             senders = self._senders[provider.name] = Senders(
                 provider, lanes=self.channel.concurrency, results=self._results
             )
-        senders.submit(Call(self, composed.row, composed.message, provider))
+        senders.submit(Call(self, composed.row, composed.message, provider, self._deadline))
 
     def _recall(self) -> None:
         """Take back what waits for a provider that is held by now."""

@@ -4,12 +4,14 @@ Each thread is a *lane* with a session of its own. The threads never touch the d
 calls from one queue and put results into another. The thread that owns the `Senders` calls
 `watch` now and then: a call that takes longer than the provider's timeout *in all* (the timeouts
 of libraries are per read, and a dripping server resets them for ever) loses its socket and its
-lane, and is recorded as unknown if it had begun.
+lane, and is recorded as unknown if it had begun. A call that could not end before its deadline does
+not begin: it waits behind slow ones in a lane, or was looked ahead for, and is turned back.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from typing import Any
 
 from notifications.message import Outcome, Verdict
 from notifications.providers.base import Provider, Session
-from notifications.redaction import describe
+from notifications.redaction import describe, safe_traceback
 
 logger = logging.getLogger("notifications.senders")
 
@@ -31,6 +33,10 @@ class LaneClosed(Exception):
     """Raised in a lane's thread when the watch has taken its calls away."""
 
 
+class TooLate(Exception):
+    """Raised in a lane's thread for a message that can no longer end in time; it must not go."""
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """One message on its way to one provider."""
@@ -39,7 +45,13 @@ class Call:
     row: Any  # its Notification
     message: Any
     provider: Provider[Any]
+    deadline: float = math.inf  # monotonic; after it the call must not begin
     begun: bool = False
+
+    @property
+    def late(self) -> bool:
+        """Whether it must not begin any more."""
+        return time.monotonic() > self.deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +72,7 @@ class Senders:
         self.provider = provider
         self.results = results
         self.inbox: SimpleQueue[Call | None] = SimpleQueue()
+        self.turned_back: SimpleQueue[Call | None] = SimpleQueue()  # too late to begin
         self.most = lanes
         self.idle = 0  # lanes waiting for a call; a hint, read without a lock
         self._lanes: list[_Lane] = []
@@ -83,22 +96,16 @@ class Senders:
                 self._lanes.append(lane)
 
     def recall(self) -> list[Call]:
-        """Take back the calls that no lane has taken yet."""
-        calls: list[Call] = []
-        while True:
-            try:
-                call = self.inbox.get_nowait()
-            except Empty:
-                return calls
-            if call is not None:
-                calls.append(call)
+        """Take back the calls that no lane has taken yet, or that were turned back."""
+        return [*_drain(self.inbox), *_drain(self.turned_back)]
 
-    def watch(self) -> None:
-        """End the calls whose time is over."""
+    def watch(self) -> list[Call]:
+        """End the calls whose time is over; those that were too late to begin."""
         for lane in [lane for lane in self._lanes if lane.overdue(self.provider.timeout)]:
             self._lanes.remove(lane)  # first: what it gives back may need a lane
             lane.abandon()
             self._open_lane()  # so may what it had not taken yet
+        return _drain(self.turned_back)
 
     def close(self) -> None:
         """Let the lanes finish their connections, and leave behind those that do not."""
@@ -108,6 +115,17 @@ class Senders:
         for lane in self._lanes:
             lane.thread.join(max(0.0, until - time.monotonic()))
         self._lanes.clear()
+
+
+def _drain(queue: SimpleQueue[Call | None]) -> list[Call]:
+    calls: list[Call] = []
+    while True:
+        try:
+            call = queue.get_nowait()
+        except Empty:
+            return calls
+        if call is not None:
+            calls.append(call)
 
 
 class _Lane:
@@ -157,7 +175,12 @@ class _Lane:
         with self._lock:
             if self._abandoned:
                 raise LaneClosed
-            self._find(message).begun = True
+            call = self._find(message)
+            if call.late:
+                self._calls.remove(call)
+                self._senders.turned_back.put(call)
+                raise TooLate
+            call.begun = True
 
     def report(self, message: Any, outcome: Outcome) -> None:
         if not isinstance(outcome, Outcome):  # a provider's mistake, which mypy would have found
@@ -220,6 +243,8 @@ class _Lane:
                 self._session.work(self)
             except LaneClosed:
                 return
+            except TooLate:
+                self._leave()
             except Exception as error:
                 self._fail(error)
             finally:
@@ -231,6 +256,12 @@ class _Lane:
                 return
 
     def _next(self, *, wait: bool) -> Call | None:
+        """The next call that may begin; None when the lane closes, or none waits."""
+        while (call := self._get(wait=wait)) is not None and call.late:
+            self._senders.turned_back.put(call)
+        return call
+
+    def _get(self, *, wait: bool) -> Call | None:
         inbox = self._senders.inbox
         try:
             call = inbox.get_nowait()
@@ -265,6 +296,21 @@ class _Lane:
                 )
             self._senders.results.put(Result(call, mine, 0))
 
+    def _leave(self) -> None:
+        """End a session in the middle of a message that must not go on. It says no goodbye, which
+        could be taken for a part of the message."""
+        if self._session is not None:
+            with self._forgiving("abort"):
+                self._session.abort()
+        with self._lock:
+            calls = self._take_all()
+        for call in calls:
+            if call.begun:
+                outcome = Outcome(Verdict.UNKNOWN, text="its session ended before the answer")
+                self._senders.results.put(Result(call, outcome, 0))
+            else:
+                self._senders.inbox.put(call)
+
     @contextmanager
     def _forgiving(self, what: str) -> Iterator[None]:
         """A session that fails here is of no use any more, and the messages go on without it."""
@@ -278,7 +324,8 @@ class _Lane:
         try:
             return self._senders.provider.judge(error)
         except Exception as worse:
-            logger.exception("provider %s could not judge an error", self._senders.provider.name)
+            name = self._senders.provider.name
+            logger.error("provider %s could not judge an error: %s", name, safe_traceback(worse))
             return Outcome(Verdict.UNKNOWN, text=describe(worse), error=type(error).__qualname__)
 
     def _take_all(self) -> list[Call]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Count
 
+from notifications.delivery import Delivery
 from notifications.dispatch import send_email
 from notifications.models import Alert, Attempt, DeadLetter, Hold, Notification, State
 from notifications.service import Service
@@ -379,3 +381,31 @@ def test_what_an_outage_leaves_behind_goes_out_within_the_rate(smtp: SmtpServer)
     assert max(sum(0 <= each - start < 1.0 for each in times) for start in times) <= 22
     assert times[-1] - times[0] < 4.0
     assert Hold.objects.get().lifted_at is not None
+
+
+def test_what_was_announced_behind_a_slow_mail_does_not_follow_too_late_in_its_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over SMTP the next mail is announced while one is on its way. It would be on its way itself
+    when its lease ends, and another worker would send it too."""
+    lease = 4.8
+
+    def another_worker() -> None:
+        until = time.monotonic() + lease + 1
+        time.sleep(lease)
+        while time.monotonic() < until:
+            serve()
+        connections.close_all()
+
+    monkeypatch.setattr(Delivery, "window", 8)  # as if many had gone out quickly before
+    server = SmtpServer(rules=[Rule("CONTENT", delay=2.5)])
+    with server, carried_by(server, timeout=3.0, LEASE=lease):
+        ask(count=4)
+        other = threading.Thread(target=another_worker)
+        other.start()
+        serve()
+        other.join()
+        serve(times=3)
+    assert states() == {State.SENT}
+    assert set(arrivals([server]).values()) == {1}
+    assert set(Attempt.objects.values_list("outcome", flat=True)) == {"accepted"}

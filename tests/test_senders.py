@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -58,22 +59,25 @@ class Hall:
         self.results: SimpleQueue[Result | None] = SimpleQueue()
         self.senders = Senders(provider, lanes=lanes, results=self.results)
         self.provider = provider
+        self.turned_back: list[str] = []
 
-    def submit(self, *messages: str) -> None:
+    def submit(self, *messages: str, within: float = math.inf) -> None:
+        deadline = time.monotonic() + within
         for message in messages:
-            self.senders.submit(Call(None, None, message, self.provider))
+            self.senders.submit(Call(None, None, message, self.provider, deadline))
 
     def collect(self, count: int, *, seconds: float = 5) -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}
         until = time.monotonic() + seconds
         while len(found) < count and time.monotonic() < until:
-            self.senders.watch()
+            self.turned_back += [call.message for call in self.senders.watch()]
             try:
                 result = self.results.get(timeout=0.02)
             except Empty:
                 continue
             assert result is not None
             found[result.call.message] = result.outcome
+        self.turned_back += [call.message for call in self.senders.watch()]
         self.senders.close()
         return found
 
@@ -210,6 +214,49 @@ def test_a_call_that_never_ends_loses_its_lane(begun: bool, verdict: Verdict) ->
     assert hall.provider.aborted.is_set()
     time.sleep(0.05)
     assert hall.results.empty()
+
+
+def test_what_could_not_end_in_time_does_not_begin() -> None:
+    handed: list[str] = []
+
+    def look_ahead(lane: Lane[str]) -> None:
+        message = lane.take()
+        while message is not None:
+            ahead = lane.take(wait=False)
+            lane.begin(message)
+            handed.append(message)
+            time.sleep(0.2)
+            lane.report(message, ACCEPTED)
+            message = ahead or lane.take()
+
+    hall = Hall(Odd(look_ahead, timeout=5))
+    hall.senders.most = 0  # all wait in the queue before there is a lane
+    hall.submit("a", "b", "c", within=0.1)
+    hall.submit("d")
+    hall.senders.most = 1
+    hall.submit("e")
+    found = hall.collect(3)
+    assert set(found) == {"a", "d", "e"} == set(handed)
+    assert all(outcome.accepted for outcome in found.values())
+    assert sorted(hall.turned_back) == ["b", "c"]  # looked ahead for, and not even taken
+    assert hall.provider.aborted.is_set()  # a goodbye might be taken for words of the message
+    assert hall.provider.opened == hall.provider.closed == 2
+
+
+def test_what_a_session_had_begun_beside_what_came_too_late_is_unknown() -> None:
+    def begin_both(lane: Lane[str]) -> None:
+        first, second = lane.take(), lane.take(wait=False)
+        lane.begin(first or "")
+        time.sleep(0.1)
+        lane.begin(second or "")
+
+    hall = Hall(Odd(begin_both, timeout=5))
+    hall.senders.most = 0
+    hall.submit("a")
+    hall.senders.most = 1
+    hall.submit("b", within=0.05)
+    assert hall.collect(1)["a"].verdict is Verdict.UNKNOWN
+    assert hall.turned_back == ["b"]
 
 
 def test_a_judge_that_fails_leaves_an_unknown_outcome() -> None:

@@ -26,7 +26,11 @@ class Lane(Protocol[M]):
         """The next message; None when the lane closes, or with `wait=False` when none waits."""
 
     def begin(self, message: M) -> None:
-        """Say that the provider may accept `message` now: an end without `report` is unknown."""
+        """Say that the provider may accept `message` now: an end without `report` is unknown.
+
+        Raises what the session must let pass, without handing the message over, when there is not
+        the time left for it.
+        """
 
     def report(self, message: M, outcome: Outcome) -> None:
         """Say what became of a message that was taken."""
