@@ -119,7 +119,7 @@ DEFAULTS: dict[str, Any] = {
     # When `health` has something to say of a queue: more than FAILED given up in a day, DLQ dead
     # letters, WAITING due rows, STALLED ones that a dead worker left behind and nobody took up, or
     # one that waits for longer than OLDEST. CLOCK: how long ago a worker's clock must have been
-    # seen.
+    # seen. RATE: how often strangers may ask health/, each address at each web process.
     "HEALTH": {
         "FAILED": 10,
         "DLQ": 10,
@@ -127,6 +127,7 @@ DEFAULTS: dict[str, Any] = {
         "STALLED": 0,
         "OLDEST": "5m",
         "CLOCK": "30s",
+        "RATE": "60/m",
     },
     "REPORT": 30.0,  # seconds between a worker's log lines on its queues, while busy; 0: none
     # The REST API: how many requests a person may make, and how many test messages, those from the

@@ -10,6 +10,8 @@ Thresholds are NOTIFICATIONS["HEALTH"].
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ from notifications.statistics import QueueStats, say
 
 logger = logging.getLogger("notifications.health")
 
+FRESH = 2.0  # seconds a process goes on telling what it saw
 BEAT = 10.0  # seconds between two heartbeats of a clock
 LOOK = 60.0  # seconds between two looks of a clock at the whole
 
@@ -75,6 +78,10 @@ class Health:
             "queues": [each.as_dict() for each in self.queues],
         }
 
+    def for_strangers(self) -> dict[str, str]:
+        """For JSON that anybody may read: whether messages go out, and nothing more."""
+        return {"status": "fail" if self.level is Level.FAILING else "ok"}
+
 
 def examine() -> Health:
     """How it is now. Never raises; asks the database and Redis, each with a timeout."""
@@ -91,6 +98,26 @@ def examine() -> Health:
         text = f"health cannot be told: {describe(error)} (manage.py check)"
         return Health([Reason(Level.FAILING, "health", text)])
     return Health(reasons, queues)
+
+
+def glance() -> Health:
+    """How it was, at most FRESH seconds ago: for whoever may ask as often as they like."""
+    global _seen
+    with _looking:  # who comes meanwhile waits for this look, and has none of their own
+        if _seen is None or time.monotonic() - _seen[0] > FRESH:
+            found = examine()
+            _seen = (time.monotonic(), found)
+        return _seen[1]
+
+
+def forget() -> None:
+    """Look anew at the next glance."""
+    global _seen
+    _seen = None
+
+
+_seen: tuple[float, Health] | None = None
+_looking = threading.Lock()
 
 
 def is_ready() -> bool:

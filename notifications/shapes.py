@@ -314,6 +314,7 @@ SETTINGS = Table(
                 "STALLED": COUNT,
                 "OLDEST": DURATION,
                 "CLOCK": DURATION,
+                "RATE": RATE,
             }
         ),
         "REPORT": MAYBE_SECONDS,

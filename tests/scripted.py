@@ -15,7 +15,7 @@ from typing import Any
 
 from django.test import override_settings
 
-from notifications import holds
+from notifications import health, holds, turnstile
 from notifications.channels.base import Channel
 from notifications.errors import InvalidAddress
 from notifications.kinds import Kind
@@ -151,6 +151,13 @@ def scripted(**changes: Any) -> Iterator[Script]:
     with override_settings(
         NOTIFICATIONS={**SETTINGS, "CHANNELS": {"note": note}, **rest}, RQ_QUEUES=queues
     ):
-        holds.forget()
+        forget()
         yield SCRIPT
+    forget()
+
+
+def forget() -> None:
+    """What this process knows of the database, and who has asked it how."""
     holds.forget()
+    health.forget()
+    turnstile.health.reset()

@@ -24,7 +24,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now, TruncDay, TruncHour
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
@@ -44,6 +44,7 @@ from notifications import (
     statistics,
     tallies,
     tasks,
+    turnstile,
     vitals,
 )
 from notifications.dispatch import notify
@@ -607,16 +608,77 @@ def test_live_and_ready_are_for_everybody(client: Client, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("staffed")
 def test_reasons_are_for_staff(client: Client) -> None:
     operations.pause("note", reason="the printer burns")
-    assert client.get("/notifications/health/").json() == {"status": "degraded"}
+    assert client.get("/notifications/health/").json() == {"status": "ok"}
     assert viewer(is_superuser=True).get("/notifications/health/").json()["reasons"] == [
         "note: paused: the printer burns"
     ]
     User.objects.all().delete()
-    assert viewer(is_superuser=False).get("/notifications/health/").json() == {"status": "degraded"}
+    assert viewer(is_superuser=False).get("/notifications/health/").json() == {"status": "ok"}
 
 
-def test_a_failing_whole_is_503(client: Client) -> None:
-    assert client.get("/notifications/health/").status_code == 503
+@pytest.mark.parametrize("path", ["/notifications/health/", "/api/health/"])
+def test_a_failing_whole_is_503(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()) == (503, {"status": "fail"})
+
+
+@pytest.mark.parametrize("path", ["/notifications/health/", "/api/health/"])
+def test_strangers_cost_nothing_and_are_told_when_to_come_again(
+    client: Client, path: str, settings: Any
+) -> None:
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"RATE": "5/m"}}
+    client.get(path)
+    with CaptureQueriesContext(connection) as queries:
+        answers = [client.get(path) for _each in range(6)]
+    assert len(queries) == 0
+    assert [each.status_code for each in answers] == [503] * 4 + [429] * 2
+    assert 0 < int(answers[-1]["Retry-After"]) <= 60
+    assert client.get(path, headers={"X-Forwarded-For": "10.0.0.1, 192.0.2.7"}).status_code == 503
+    assert client.get(path, headers={"X-Forwarded-For": "spoofed, 127.0.0.1"}).status_code == 429
+    assert client.get("/notifications/health/ready/").status_code == 200
+    assert viewer(is_superuser=True).get(path).status_code == 503
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"RATE": ""}}
+    assert client.get(path).status_code == 503
+
+
+def test_strangers_come_again_after_a_while_and_take_no_memory(
+    rf: RequestFactory, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "HEALTH": {"RATE": "2/m"}}
+    monkeypatch.setattr(turnstile, "MOST", 3)
+    gate = turnstile.Turnstile("RATE")
+
+    def waits(number: int) -> float:
+        return gate.wait(rf.get("/", REMOTE_ADDR=f"192.0.2.{number}"))
+
+    assert [waits(1) for _each in range(3)] == [0, 0, 60]
+    assert [waits(number) for number in range(2, 8)] == [0, 0, 0, 0, 60, 60]
+    assert len(gate._counts) <= 4
+    now += 60
+    assert waits(1) == 0
+
+
+@pytest.mark.usefixtures("staffed")
+def test_health_is_looked_at_anew_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert health.glance().level is Level.HEALTHY
+    operations.pause("note")
+    assert health.glance().level is Level.HEALTHY
+    assert health.examine().level is Level.DEGRADED
+    monkeypatch.setattr(health, "FRESH", 0.0)
+    assert health.glance().level is Level.DEGRADED
+
+
+def test_a_session_in_a_lost_database_is_no_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = viewer(is_superuser=True)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", fail)
+    answer = client.get("/notifications/health/")
+    assert (answer.status_code, answer.json()) == (503, {"status": "fail"})
 
 
 @pytest.mark.parametrize("given", ["", "Bearer wrong", "Bearer ", "Basic right"])

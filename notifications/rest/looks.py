@@ -19,6 +19,7 @@ from notifications import (
     overview,
     retention,
     statistics,
+    turnstile,
     workers,
 )
 from notifications.bulk import Verb
@@ -26,7 +27,7 @@ from notifications.dead_letters import groups
 from notifications.health import Level
 from notifications.models import DeadLetter
 from notifications.rest import queries, shapes
-from notifications.rest.base import Pages, View, described, may
+from notifications.rest.base import Pages, Throttle, View, described, may
 from notifications.rest.rows import operation
 
 GROUPS = 10  # that the dashboard shows
@@ -61,10 +62,24 @@ class Ready(View):
         return Response({"status": status}, status=200 if able else 503)
 
 
+class Strangers(Throttle):
+    """So many requests of one address that is nobody's."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Whether there were few enough."""
+        self._wait = 0.0 if getattr(request.user, "pk", None) else turnstile.health.wait(request)
+        return not self._wait
+
+    def wait(self) -> float:
+        """Seconds until the next may come."""
+        return self._wait
+
+
 class Whole(View):
     """The whole."""
 
     permission_classes = ()
+    throttle_classes = (Throttle, Strangers)
 
     @described(
         responses={
@@ -76,10 +91,10 @@ class Whole(View):
         auth=[],
     )
     def get(self, request: Request) -> Response:
-        """Healthy, degraded, or (503) failing; reasons for staff only."""
-        found = health.examine()
+        """For staff healthy, degraded, or (503) failing, with reasons; for others ok or fail."""
+        found = health.glance()
         staff = getattr(request.user, "is_staff", False) and may(request, "view_notification")
-        body = found.as_dict() if staff else {"status": str(found.level)}
+        body = found.as_dict() if staff else found.for_strangers()
         return Response(body, status=503 if found.level is Level.FAILING else 200)
 
 

@@ -109,9 +109,9 @@ class EventShape(Shape):
 
 
 class HealthShape(Shape):
-    """How the whole is; reasons and queues for staff only."""
+    """How the whole is; reasons and queues for staff only. Others read ok or fail."""
 
-    status = serializers.ChoiceField(["healthy", "degraded", "failing"])
+    status = serializers.ChoiceField(["healthy", "degraded", "failing", "ok", "fail"])
     reasons = serializers.ListField(child=serializers.CharField(), required=False)
     queues = QueueShape(many=True, required=False)
 

@@ -113,7 +113,7 @@ def test_a_rate_may_be_left_out() -> None:
 def test_health_is_for_everybody_and_its_reasons_for_staff(real_redis: None) -> None:
     assert anybody()("get", "health/live/") == {"status": "live"}
     assert anybody()("get", "health/ready/") == {"status": "ready"}
-    assert anybody()("get", "health/", status=503) == {"status": "failing"}
+    assert anybody()("get", "health/", status=503) == {"status": "fail"}
     told = superuser()("get", "health/", status=503)
     assert any("no clock" in reason for reason in told["reasons"])
     assert {each["queue"] for each in told["queues"]} == {"default", "note", "host"}
