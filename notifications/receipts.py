@@ -27,6 +27,7 @@ from notifications.message import Fate, Outcome, Report, Verdict
 from notifications.models import Attempt, Notification, Receipt, State
 from notifications.outbox import DeadLetterDraft
 from notifications.recipients import permitted
+from notifications.redaction import storable
 from notifications.suppressions import Unwanted
 
 logger = logging.getLogger("notifications.receipts")
@@ -243,11 +244,11 @@ def _receipt(provider: str, key: str, report: Report) -> Receipt:
     return Receipt(
         provider=provider,
         key=key,
-        message_id=report.message_id[:200],
-        about=report.notification_id,
+        message_id=storable(report.message_id)[:200],
+        about=report.notification_id if _is_id(report.notification_id) else None,
         fate=str(report.fate),
-        code=(report.code or outcome.code)[:32],
-        text=(report.text or outcome.text)[:500],
+        code=storable(report.code or outcome.code)[:32],
+        text=storable(report.text or outcome.text)[:500],
         verdict=str(outcome.verdict) if report.fate is Fate.FAILED else "",
         retry_after=outcome.retry_after,
         suppress=str(_suppressed(report) or ""),
@@ -257,10 +258,14 @@ def _receipt(provider: str, key: str, report: Report) -> Receipt:
     )
 
 
+def _is_id(number: int | None) -> bool:
+    """Whether it may be a row's: others on the same account hand back what they like."""
+    return number is not None and 0 < number < 2**63
+
+
 def _key(report: Report) -> str:
-    if len(report.key) <= LONGEST_KEY:
-        return report.key
-    return hashlib.blake2s(report.key.encode()).hexdigest()
+    key = storable(report.key)
+    return key if len(key) <= LONGEST_KEY else hashlib.blake2s(key.encode()).hexdigest()
 
 
 def _strength(receipt: Receipt) -> int:

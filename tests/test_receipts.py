@@ -117,6 +117,16 @@ def test_a_key_too_long_to_keep_is_still_one_key(script: Script) -> None:
     assert (take(long).applied, take(long).known) == (1, 1)
 
 
+def test_a_report_that_no_database_stores_as_it_is_takes_no_other_along(script: Script) -> None:
+    row = send(script)
+    taken = take(
+        report(Fate.DELIVERED, notification_id=10**20),
+        report(Fate.READ, "m\x00", key="k\x00", code="\ud800", text="\x00", notification_id=-1),
+    )
+    assert (taken.reports, taken.applied) == (2, 1)
+    assert state_of(row) == State.DELIVERED
+
+
 def test_the_key_of_one_provider_is_not_another_providers(script: Script) -> None:
     row = send(script)
     assert receipts.take("second", [report(Fate.DELIVERED)]).waiting == 1  # and nothing is moved
