@@ -13,7 +13,6 @@ for Django's CSRF token, whatever middleware the site has.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Literal
@@ -36,6 +35,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from notifications import inbox
+from notifications.bodies import read_json
 
 LONGEST_PAGE = 100
 MOST_IDS = 1000  # in one request
@@ -165,8 +165,8 @@ def _read_ids(request: HttpRequest) -> list[int] | Literal["all"]:
     given: Any
     if request.content_type == "application/json":
         try:
-            body = json.loads(request.body)
-        except (ValueError, RecursionError):
+            body = read_json(request.body)
+        except ValueError:
             raise _Refused("The body is no JSON.") from None
         given = body.get("ids") if isinstance(body, dict) else None
     else:

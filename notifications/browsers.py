@@ -12,7 +12,6 @@ their own browser; the session tells who it is, and each change asks for Django'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -26,6 +25,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_GET, require_POST
 
 from notifications import subscribing
+from notifications.bodies import read_json
 from notifications.errors import InvalidAddress, UnknownChannel
 
 LARGEST = 8_192  # bytes of a request
@@ -47,8 +47,8 @@ def _changing(act: Act) -> Callable[[HttpRequest], HttpResponse]:
             return _problem(401, _("Log in first."))
         raw = request.read(LARGEST + 1)
         try:
-            given = json.loads(raw) if len(raw) <= LARGEST else None
-        except (ValueError, RecursionError):
+            given = read_json(raw) if len(raw) <= LARGEST else None
+        except ValueError:
             given = None
         if not isinstance(given, dict):
             return _problem(400, _("Send a JSON object."))

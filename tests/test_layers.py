@@ -26,9 +26,9 @@ FLOW = {
     "tokens", "topics", "workers",
 }  # fmt: skip
 WORDS = {
-    "breaker", "channels", "conf", "connections", "contents", "errors", "inserts", "kinds",
-    "message", "models", "muting", "providers", "redaction", "retries", "sealing", "shapes",
-    "signals", "timelimits", "tracing", "turnstile",
+    "bodies", "breaker", "channels", "conf", "connections", "contents", "errors", "inserts",
+    "kinds", "message", "models", "muting", "providers", "redaction", "retries", "sealing",
+    "shapes", "signals", "timelimits", "tracing", "turnstile",
 }  # fmt: skip
 BANDS = {**dict.fromkeys(DOORS, 2), **dict.fromkeys(FLOW, 1), **dict.fromkeys(WORDS, 0)}
 

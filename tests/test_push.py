@@ -381,6 +381,7 @@ KEYS = {"p256dh": "B" * 87, "auth": "A" * 22}
         b"[" * 8_000,
         b" " * 9_000,
         {},
+        {"endpoint": "https://fcm.googleapis.com/\ud800", "keys": KEYS},
         {"endpoint": "https://fcm.googleapis.com/x"},
         {"endpoint": 7, "keys": KEYS},
         {"endpoint": "https://fcm.googleapis.com/x", "keys": {**KEYS, "auth": "short"}},
@@ -398,6 +399,11 @@ def test_what_is_no_subscription_gets_400(server: PushServer, ann: User, given: 
     assert answer.status_code == 400
     assert answer.json()["detail"]
     assert not PushSubscription.objects.exists()
+
+
+@pytest.mark.parametrize("given", [b"[" * 8_000, {"endpoint": "\ud800"}])
+def test_what_cannot_be_the_endpoint_of_any_browser_gets_400(ann: User, given: Any) -> None:
+    assert post(browser(ann), "unsubscribe", given).status_code == 400
 
 
 @pytest.mark.parametrize(
