@@ -3,7 +3,8 @@
 A request stores a nonce and a time, never the code: that is derived from the nonce with the
 secret key when it is sent, and again when the user types it. It goes to the address that it
 proves and nowhere else, is good for ten minutes and five wrong tries, and a new request makes the
-old code worthless.
+old code worthless. A user has a few codes a day, whatever the addresses: they may be a stranger's,
+who did not ask for mail, and each code is a few more guesses.
 """
 
 from __future__ import annotations
@@ -12,18 +13,30 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from notifications import conf
 from notifications.dispatch import notify
+from notifications.models import Notification
 from orders.models import User, VerificationRequest, new_nonce
 from orders.notifications import VerificationCode
 
 LIFETIME = timedelta(minutes=10)
 PAUSE = timedelta(seconds=30)  # between two requests of one user
+DAY = timedelta(days=1)
+MOST = 10  # codes for one user in a day
 TRIES = 5
 ADDRESSES = {"email": "email", "whatsapp": "phone"}  # the user's field, by channel
+
+
+class TooSoon(Exception):
+    """Raised when a user asks for a code a moment after the last one was sent."""
+
+
+class TooMany(Exception):
+    """Raised when a user has had all the codes of a day."""
 
 
 def can_prove(user: User, channel: str) -> bool:
@@ -33,15 +46,18 @@ def can_prove(user: User, channel: str) -> bool:
     return channel in conf.channels() and bool(getattr(user, field)) and proven is None
 
 
-def request_code(user: User, *, channel: str = "email") -> bool:
-    """Have a new code sent to the user's address on `channel`; False if one was sent a moment
-    ago."""
+def request_code(user: User, *, channel: str = "email") -> None:
+    """Have a new code sent to the user's address on `channel`. Raises TooSoon and TooMany."""
     now = timezone.now()
     address = getattr(user, ADDRESSES[channel])
     with transaction.atomic():
-        known = VerificationRequest.objects.select_for_update().filter(user=user).first()
-        if known is not None and known.address == address and now < known.asked_at + PAUSE:
-            return False
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)  # one request at a time
+        if VerificationRequest.objects.filter(user=user, asked_at__gt=now - PAUSE).exists():
+            raise TooSoon
+        # A request is gone once it was confirmed; the messages tell what was sent.
+        sent = Notification.objects.filter(user=user, kind=VerificationCode.name)
+        if sent.filter(created_at__gt=Now() - DAY).count() >= MOST:
+            raise TooMany
         VerificationRequest.objects.update_or_create(
             user=user,
             defaults={
@@ -54,7 +70,6 @@ def request_code(user: User, *, channel: str = "email") -> bool:
             },
         )
         notify(VerificationCode, to=user, channels=[channel], context={"user_id": user.pk})
-    return True
 
 
 def confirm(user: User, code: str) -> bool:

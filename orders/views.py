@@ -151,10 +151,14 @@ def request_code(request: HttpRequest) -> HttpResponse:
         return HttpResponseBadRequest()
     if not verification.can_prove(request.user, channel):
         return redirect("account")
-    if verification.request_code(request.user, channel=channel):
-        messages.success(request, _("A new code is on its way."))
+    try:
+        verification.request_code(request.user, channel=channel)
+    except verification.TooSoon:
+        messages.info(request, _("A code was sent a moment ago. Ask again in half a minute."))
+    except verification.TooMany:
+        messages.error(request, _("That was the last code for today. Ask again tomorrow."))
     else:
-        messages.info(request, _("A code was sent a moment ago. Have a look at your mail."))
+        messages.success(request, _("A new code is on its way."))
     return redirect("account")
 
 

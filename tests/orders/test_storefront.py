@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from notifications.models import Notification, Task
+from orders import verification
 from orders.models import Order, Product, User
 from tests.orders.shop import (
     PASSWORD,
@@ -176,7 +178,9 @@ def test_the_order_page_tells_how_far_it_is(
         assert f'class="status {status}"' in content
 
 
-def test_an_address_is_verified_with_the_code_in_the_mail(visitor: Client) -> None:
+def test_an_address_is_verified_with_the_code_in_the_mail(
+    visitor: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sign_up(visitor)
     [code] = re.findall(r"^\s+(\d{6})$", compose_last().text, re.MULTILINE)
     account, confirm = reverse("account"), reverse("confirm_code")
@@ -184,6 +188,11 @@ def test_an_address_is_verified_with_the_code_in_the_mail(visitor: Client) -> No
     assert "That is not the code" in visitor.get(account).content.decode()
     submit(visitor, account, to=reverse("request_code"))
     assert "sent a moment ago" in visitor.get(account).content.decode()
+    with monkeypatch.context() as patched:
+        patched.setattr(verification, "PAUSE", timedelta(0))
+        patched.setattr(verification, "MOST", 1)
+        submit(visitor, account, to=reverse("request_code"))
+    assert "the last code for today" in visitor.get(account).content.decode()
     submit(visitor, account, {"code": code}, to=confirm)
     assert "Your address is confirmed" in visitor.get(account).content.decode()
     assert User.objects.get().email_verified_at is not None

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from django.core import serializers
+from django.db.models.functions import Now
 from django.test import override_settings
 
 from notifications.models import Notification, Priority, Task
@@ -36,7 +37,7 @@ def later(*, seconds: float) -> None:
 
 def test_the_code_in_the_mail_proves_the_address() -> None:
     user = make_customer()
-    assert verification.request_code(user)
+    verification.request_code(user)
     row = Notification.objects.get()
     assert (row.kind, row.priority) == ("verification_code", Priority.CRITICAL)
     assert row.expires_at - row.due_at == timedelta(minutes=10)
@@ -85,18 +86,39 @@ def test_a_new_code_replaces_the_old_one() -> None:
     verification.request_code(user)
     old = code_in_mail()
     later(seconds=31)
-    assert verification.request_code(user)
+    verification.request_code(user)
     new = code_in_mail()
     assert old != new
     assert not verification.confirm(user, old)
     assert verification.confirm(user, new)
 
 
-def test_asking_twice_in_a_moment_sends_one() -> None:
+def test_asking_twice_in_a_moment_sends_one_whatever_the_address() -> None:
     user = make_customer()
-    assert verification.request_code(user)
-    assert not verification.request_code(user)
+    verification.request_code(user)
+    for address in (user.email, "victim@example.com"):
+        user.email = address
+        user.save()
+        with pytest.raises(verification.TooSoon):
+            verification.request_code(user)
     assert Notification.objects.count() == 1
+
+
+def test_a_user_has_ten_codes_a_day_whatever_the_addresses_and_what_was_confirmed() -> None:
+    user = make_customer()
+    for number in range(verification.MOST):
+        user.email = f"{number}@example.com"
+        user.save()
+        verification.request_code(user)
+        if number == 3:
+            assert verification.confirm(user, VerificationRequest.objects.get().code)
+        later(seconds=31)
+    with pytest.raises(verification.TooMany):
+        verification.request_code(user)
+    verification.request_code(make_customer("eve"))
+    assert Notification.objects.count() == verification.MOST + 1
+    Notification.objects.update(created_at=Now() - timedelta(days=1, seconds=1))
+    verification.request_code(user)
 
 
 def test_a_code_proves_only_the_address_it_was_sent_to() -> None:
@@ -106,7 +128,6 @@ def test_a_code_proves_only_the_address_it_was_sent_to() -> None:
     user.email = "other@example.com"
     user.save()
     assert not verification.confirm(user, code)
-    assert verification.request_code(user)  # and needs no pause
 
 
 def test_codes_of_others_and_other_keys_are_worthless() -> None:

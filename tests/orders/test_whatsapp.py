@@ -161,7 +161,7 @@ def test_without_whatsapp_there_is_mail_alone() -> None:
 
 def test_a_code_on_whatsapp_proves_the_phone_and_not_the_address(server: WhatsAppServer) -> None:
     user = make_customer(phone=PHONE)
-    assert verification.request_code(user, channel="whatsapp")
+    verification.request_code(user, channel="whatsapp")
     assert list(Notification.objects.values_list("channel", flat=True)) == ["whatsapp"]
     message = read_last(server)
     [code] = re.findall(r"^\*(\d{6})\*", message.text)
@@ -183,7 +183,6 @@ def test_a_code_for_another_phone_proves_nothing(server: WhatsAppServer) -> None
     user.phone = "+12025550124"
     user.save()
     assert not verification.confirm(user, code)
-    assert verification.request_code(user), "the mail is another address: no pause"
 
 
 def test_the_account_page_confirms_the_phone(server: WhatsAppServer, client: Client) -> None:
