@@ -27,7 +27,11 @@ def time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
+    struck = False
+
     def strike(signum: int, frame: FrameType | None) -> None:
+        nonlocal struck
+        struck = True
         if limit < seconds:
             raise TaskTimeout("the time of the job it ran in was over")
         raise TaskTimeout(f"the task ran longer than {seconds:g} s")
@@ -44,5 +48,5 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, former)
         if outer:
             left = outer - (time.monotonic() - began)
-            # At once, it would interrupt the caller who writes down what came of the block.
-            signal.setitimer(signal.ITIMER_REAL, max(left, AGAIN), every)
+            # At once, it would interrupt the caller who writes down what ended the block.
+            signal.setitimer(signal.ITIMER_REAL, max(left, AGAIN if struck else 0.001), every)

@@ -75,6 +75,21 @@ def test_it_leaves_the_rest_of_the_outer_alarm() -> None:
         time.sleep(3)
 
 
+def test_many_short_blocks_do_not_put_off_the_outer_alarm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    with pytest.raises((Alarm, TaskTimeout)):
+        take_turns(3)
+    assert time.monotonic() - began < 1
+
+
+def take_turns(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with time_limit(5):
+            time.sleep(0.01)
+
+
 def test_the_outer_alarm_ends_it_if_that_is_nearer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timelimits, "AGAIN", 0.2)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
