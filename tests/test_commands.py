@@ -89,12 +89,24 @@ def test_clean_by_state_and_age_asks_first(terminal: Any) -> None:
         ("notifications_empty", ["nowhere", "--no-input"], "there are: default"),
         ("notifications_pause", ["note", "--for", "ever"], "30d"),
         ("notifications_drain", ["nowhere"], "there are: default"),
+        ("notifications_pause", ["note", "--for", "0s"], "longer than nothing"),
+        ("notifications_pause", ["host"], "'host' carries jobs of the project's own"),
+        ("notifications_resume", ["host"], "of this app there are: default, note"),
+        ("notifications_empty", ["host", "--no-input"], "jobs of the project's own"),
+        ("notifications_drain", ["host"], "jobs of the project's own"),
+        ("notifications_dead", ["--limit", "-1"], "--limit must be 1 or more"),
+        ("notifications_dead", ["--groups", "--limit", "0"], "--limit must be 1 or more"),
+        ("notifications_stats", ["--watch", "-1"], "--watch must be 1 or more"),
+        ("notifications_stats", ["--watch", "nan"], "--watch must be 1 or more"),
+        ("notifications_stats", ["--watch", "inf"], "--watch must be 1 or more"),
+        ("rqworker", ["nope", "--burst"], "Not in RQ_QUEUES: nope"),
     ],
 )
 def test_wrong_usage_exits_with_2(command: str, arguments: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=words) as caught:
         run(command, *arguments)
     assert caught.value.returncode == 2
+    assert not Hold.objects.exists()
 
 
 def test_empty_asks_for_the_queues_name(terminal: Any) -> None:

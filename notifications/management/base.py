@@ -4,6 +4,7 @@ refused, 2 usage)."""
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -33,6 +34,22 @@ class OperationCommand(BaseCommand):
             known = ", ".join(conf.queue_names())
             raise CommandError(f"No queue {name!r} in RQ_QUEUES; there are: {known}.", returncode=2)
         return name
+
+    def own_queue(self, name: str) -> str:
+        """The same, if it carries this app's rows. Raises CommandError (2)."""
+        if not conf.owns_queue(self.known_queue(name)):
+            ours = ", ".join(filter(conf.owns_queue, conf.queue_names()))
+            raise CommandError(
+                f"{name!r} carries jobs of the project's own, which are RQ's to run; of this app "
+                f"there are: {ours}.",
+                returncode=2,
+            )
+        return name
+
+    def at_least_one(self, option: str, number: float | None) -> None:
+        """Raises CommandError (2) for another number that was given for `option`."""
+        if number is not None and not 1 <= number < math.inf:
+            raise CommandError(f"{option} must be 1 or more.", returncode=2)
 
     def confirm(self, question: str, *, interactive: bool, answer: str = "yes") -> None:
         """Go on only if a person types `answer`, or with --no-input. Raises CommandError."""

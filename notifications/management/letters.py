@@ -36,6 +36,7 @@ class LettersCommand(OperationCommand):
 
     def matching(self, options: dict[str, Any]) -> QuerySet[DeadLetter]:
         """Those the filters let through, oldest first. Raises CommandError (2)."""
+        self.at_least_one("--limit", options["limit"])
         found = DeadLetter.objects.order_by("pk")
         if options["queue"]:
             found = found.filter(queue=self.known_queue(options["queue"]))
@@ -64,7 +65,4 @@ class LettersCommand(OperationCommand):
             if unknown := sorted(set(options["ids"]) - known):
                 words = ", ".join(map(str, unknown))
                 raise CommandError(f"No such dead letter here: {words}.", returncode=2)
-        limit = options["limit"]
-        if limit is not None and limit < 1:
-            raise CommandError("--limit must be 1 or more.", returncode=2)
-        return list(found.values_list("pk", flat=True)[:limit])
+        return list(found.values_list("pk", flat=True)[: options["limit"]])

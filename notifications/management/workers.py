@@ -31,8 +31,8 @@ def prepare(
 ) -> tuple[list[str], type[BaseWorker]]:
     """The queues to serve, in order, and the worker class; both as the options say, or ours.
 
-    Waits for Redis, unless the worker is to do one burst only. Raises CommandError for an unknown
-    queue, and for a Redis that RQ cannot work on.
+    Waits for Redis, unless the worker is to do one burst only. Raises CommandError: 2 for an
+    unknown queue, 1 for a Redis that RQ cannot work on.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(options["verbosity"], logging.DEBUG)
     setup_loghandlers(level, name="notifications")
@@ -40,7 +40,8 @@ def prepare(
     unknown = [name for name in queues if name not in conf.queue_names()]
     if unknown:
         raise CommandError(
-            f"Not in RQ_QUEUES: {', '.join(unknown)}. There are: {', '.join(conf.queue_names())}."
+            f"Not in RQ_QUEUES: {', '.join(unknown)}. There are: {', '.join(conf.queue_names())}.",
+            returncode=2,
         )
     _wait_for_redis(queues[0], patient=not options["burst"])
     return queues, _worker_class(options["worker_class"])

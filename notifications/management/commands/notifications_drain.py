@@ -22,7 +22,7 @@ class Command(OperationCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain it."""
-        queue = self.known_queue(options["queue"])
+        queue = self.own_queue(options["queue"])
         jobs.STOP.clear()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: jobs.STOP.set())

@@ -23,7 +23,7 @@ class Command(OperationCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Empty it."""
-        queue = self.known_queue(options["queue"])
+        queue = self.own_queue(options["queue"])
         if options["dry_run"]:
             waiting = operations.count_waiting(queue)
             self.tell(

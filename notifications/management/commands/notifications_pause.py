@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,11 +24,19 @@ class Command(OperationCommand):
         parser.add_argument("--reason", default="")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Pause it."""
-        queue = self.known_queue(options["queue"])
+        """Pause it. Raises CommandError (2)."""
+        queue = self.own_queue(options["queue"])
+        duration = self._duration(options["duration"])
+        operations.pause(queue, reason=options["reason"], duration=duration)
+        self.stdout.write(f"{queue} is paused.")
+
+    def _duration(self, given: str | None) -> timedelta | None:
+        if given is None:
+            return None
         try:
-            duration = options["duration"] and conf.parse_duration(options["duration"])
+            duration = conf.parse_duration(given)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=2) from error
-        operations.pause(queue, reason=options["reason"], duration=duration or None)
-        self.stdout.write(f"{queue} is paused.")
+        if not duration:
+            raise CommandError("--for must be longer than nothing.", returncode=2)
+        return duration

@@ -21,6 +21,6 @@ class Command(OperationCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Resume it."""
-        queue = self.known_queue(options["queue"])
+        queue = self.own_queue(options["queue"])
         lifted = operations.resume(queue)
         self.stdout.write(f"{queue} goes on." if lifted else f"{queue} was not held.")

@@ -24,7 +24,8 @@ class Command(OperationCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Show."""
+        """Show. Raises CommandError (2)."""
+        self.at_least_one("--watch", options["watch"])
         while True:
             queues, events = statistics.all_queue_stats(), statistics.event_stats()
             facts = {
