@@ -145,3 +145,23 @@ def test_adopt_says_what_would_go_out_and_asks(terminal: Any) -> None:
     terminal("test")
     assert "now belongs to 'test'" in run("notifications_adopt")
     assert "already" in run("notifications_adopt")
+
+
+def test_programs_read_json(terminal: Any) -> None:
+    def told(*words: str) -> Any:
+        return json.loads(run(*words, "--json"))
+
+    ask()
+    assert told("notifications_pause", "note", "--for", "30m", "--reason", "wet") == {
+        "queue": "note", "reason": "wet", "seconds": 1800.0
+    }  # fmt: skip
+    assert told("notifications_resume", "note") == {"queue": "note", "lifted": True}
+    assert told("notifications_drain", "note") == {"queue": "note", "waiting": 0}
+    facts = {"environment": "test", "belonged_to": "test", "dry_run": False, "waiting": 0}
+    assert told("notifications_adopt") == facts
+    ask()
+    Stamp.objects.update_or_create(pk=1, defaults={"environment": "production"})
+    holds.forget()
+    facts |= {"belonged_to": "production", "waiting": 1}
+    assert told("notifications_adopt", "--dry-run") == {**facts, "dry_run": True}
+    assert told("notifications_adopt", "--no-input") == facts

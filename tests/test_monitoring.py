@@ -856,6 +856,14 @@ def test_a_kind_is_previewed(settings: Any) -> None:
                  "--language", "de")  # fmt: skip
     assert german.startswith("Wir haben Ihre Bestellung")
     assert "Leaf & Kettle" in run("notifications_preview", "payment_receipt", "--channel", "sms")
+    facts = json.loads(run("notifications_preview", "order_confirmation", "--json"))
+    assert (facts["kind"], facts["channel"]) == ("order_confirmation", "email")
+    assert facts["message"]["subject"] == "We have your order 7K2M-Q9XA"
+    assert "<html" in facts["message"]["html"]
+    facts = json.loads(
+        run("notifications_preview", "payment_receipt", "--channel", "sms", "--json")
+    )
+    assert "Leaf & Kettle" in facts["message"]["text"]
     with pytest.raises(CommandError, match="no such"):
         run("notifications_preview", "no such")
     with pytest.raises(CommandError, match="cannot be made"):

@@ -20,6 +20,10 @@ class OperationCommand(BaseCommand):
         """Take the name of a queue."""
         parser.add_argument("queue", help="a queue of RQ_QUEUES")
 
+    def add_json(self, parser: CommandParser) -> None:
+        """Take --json."""
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
     def add_confirmation(self, parser: CommandParser) -> None:
         """Take --no-input and --dry-run."""
         parser.add_argument(

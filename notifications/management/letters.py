@@ -32,7 +32,7 @@ class LettersCommand(OperationCommand):
         parser.add_argument("--all", action="store_true", help="all that match the filters")
         self.add_filters(parser)
         self.add_confirmation(parser)
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
 
     def matching(self, options: dict[str, Any]) -> QuerySet[DeadLetter]:
         """Those the filters let through, oldest first. Raises CommandError (2)."""

@@ -45,7 +45,8 @@ def test_the_command_makes_lists_and_revokes(chief: User) -> None:
     assert re.search(r"#\d+  deploy  for chief  until 20\d\d-.* last used 20\d\d-", listed)
     assert token not in listed
     [row] = json.loads(run("--json"))["tokens"]
-    assert "Revoked" in run("--revoke", str(row["id"]))
+    told = json.loads(run("--revoke", str(row["id"]), "--json"))
+    assert told == {"id": row["id"], "revoked": True}
     try_token(token, status=401)
     assert "no tokens" in run()
 

@@ -22,7 +22,7 @@ class Command(OperationCommand):
         parser.add_argument("--state", action="append", dest="states", help="repeat for several")
         parser.add_argument("--older-than", help='"30d", "12h"; without it: by RETENTION')
         parser.add_argument("--queue", help="only this queue")
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
         self.add_confirmation(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -17,8 +17,9 @@ class Command(OperationCommand):
     help = "Delivers the due rows of a queue (or runs its tasks) without Redis; Ctrl-C stops it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """QUEUE."""
+        """QUEUE, --json."""
         self.add_queue(parser)
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Drain it."""
@@ -27,4 +28,6 @@ class Command(OperationCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: jobs.STOP.set())
         operations.drain(queue, stopping=jobs.STOP.is_set)
-        self.stdout.write(f"{queue}: {operations.count_waiting(queue)} rows still wait.")
+        waiting = operations.count_waiting(queue)
+        facts = {"queue": queue, "waiting": waiting}
+        self.tell(facts, f"{queue}: {waiting} rows still wait.", as_json=options["json"])

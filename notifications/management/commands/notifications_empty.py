@@ -18,7 +18,7 @@ class Command(OperationCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """QUEUE."""
         self.add_queue(parser)
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
         self.add_confirmation(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -28,7 +28,7 @@ class Command(OperationCommand):
             "--address", action="append", default=[], dest="addresses",
             help="mail address or number in international form; repeat for several",
         )  # fmt: skip
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
         self.add_confirmation(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -18,17 +18,23 @@ class Command(OperationCommand):
     help = "Pauses a queue."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """QUEUE, --for, --reason."""
+        """QUEUE, --for, --reason, --json."""
         self.add_queue(parser)
         parser.add_argument("--for", dest="duration", help='"30m", "2h"; without it: until resumed')
         parser.add_argument("--reason", default="")
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Pause it. Raises CommandError (2)."""
         queue = self.own_queue(options["queue"])
         duration = self._duration(options["duration"])
         operations.pause(queue, reason=options["reason"], duration=duration)
-        self.stdout.write(f"{queue} is paused.")
+        facts = {
+            "queue": queue,
+            "reason": options["reason"],
+            "seconds": duration and duration.total_seconds(),
+        }
+        self.tell(facts, f"{queue} is paused.", as_json=options["json"])
 
     def _duration(self, given: str | None) -> timedelta | None:
         if given is None:

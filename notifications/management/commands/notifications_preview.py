@@ -21,12 +21,13 @@ class Command(OperationCommand):
     help = "Prints a kind's message as it would go out, made from its sample."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """KIND, --channel, --language, --html."""
+        """KIND, --channel, --language, --html, --json."""
         parser.add_argument("kind")
         parser.add_argument("--channel", default="email", choices=list(conf.channels()))
         languages = [code for code, _name in settings.LANGUAGES]
         parser.add_argument("--language", default="", choices=languages)
         parser.add_argument("--html", action="store_true", help="the HTML of a mail")
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print it. Raises CommandError."""
@@ -38,7 +39,19 @@ class Command(OperationCommand):
             message = previews.preview_kind(kind, options["channel"], language=options["language"])
         except Exception as error:  # templates may raise anything
             raise CommandError(f"It cannot be made: {describe(error)}", returncode=1) from error
-        self.stdout.write(_words(message, html=options["html"]))
+        facts = {
+            "kind": kind.name,
+            "channel": options["channel"],
+            "language": options["language"],
+            "message": _facts(message),
+        }
+        self.tell(facts, _words(message, html=options["html"]), as_json=options["json"])
+
+
+def _facts(message: Any) -> dict[str, str]:
+    names = {Email: ("subject", "text", "html"), Note: ("title", "text", "link")}
+    told = names.get(type(message))
+    return {name: getattr(message, name) for name in told} if told else {"text": str(message)}
 
 
 def _words(message: Any, *, html: bool) -> str:

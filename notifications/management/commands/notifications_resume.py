@@ -16,11 +16,13 @@ class Command(OperationCommand):
     help = "Resumes a queue."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """QUEUE."""
+        """QUEUE, --json."""
         self.add_queue(parser)
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Resume it."""
         queue = self.own_queue(options["queue"])
         lifted = operations.resume(queue)
-        self.stdout.write(f"{queue} goes on." if lifted else f"{queue} was not held.")
+        words = f"{queue} goes on." if lifted else f"{queue} was not held."
+        self.tell({"queue": queue, "lifted": lifted}, words, as_json=options["json"])

@@ -46,7 +46,7 @@ class Command(OperationCommand):
         parser.add_argument(
             "--here", action="store_true", help="deliver in this process, without Redis and workers"
         )
-        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Ask for it, wait, tell. Raises CommandError."""

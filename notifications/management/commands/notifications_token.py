@@ -27,12 +27,12 @@ class Command(OperationCommand):
         parser.add_argument("--name", default="command line", help="what it is for")
         parser.add_argument("--lasts", default="90d", help='"90d", "12h"; empty: until revoked')
         parser.add_argument("--revoke", type=int, metavar="ID")
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it. Raises CommandError."""
         if options["revoke"] is not None:
-            self._revoke(options["revoke"])
+            self._revoke(options["revoke"], as_json=options["json"])
         elif options["user"]:
             self._make(options)
         else:
@@ -51,12 +51,12 @@ class Command(OperationCommand):
         facts = {"id": row.pk, "token": token, "expires_at": row.expires_at}
         self.tell(facts, f"{token}\n(#{row.pk}; it is not shown again)", as_json=options["json"])
 
-    def _revoke(self, key: int) -> None:
+    def _revoke(self, key: int, *, as_json: bool) -> None:
         row = ApiToken.objects.filter(pk=key).first()
         if row is None:
             raise CommandError(f"No token has the id {key}.", returncode=2)
         revoke_token(row)
-        self.stdout.write(f"Revoked #{key}.")
+        self.tell({"id": key, "revoked": True}, f"Revoked #{key}.", as_json=as_json)
 
     def _list(self, *, as_json: bool) -> None:
         rows = list(ApiToken.objects.select_related("user").order_by("-pk")[:LISTED])
