@@ -95,7 +95,7 @@ def test_clean_by_state_and_age_asks_first(terminal: Any) -> None:
         ("notifications_empty", ["host", "--no-input"], "jobs of the project's own"),
         ("notifications_drain", ["host"], "jobs of the project's own"),
         ("notifications_dead", ["--limit", "-1"], "--limit must be 1 or more"),
-        ("notifications_dead", ["--groups", "--limit", "0"], "--limit must be 1 or more"),
+        ("notifications_dead", ["--group", "--limit", "0"], "--limit must be 1 or more"),
         ("notifications_stats", ["--watch", "-1"], "--watch must be 1 or more"),
         ("notifications_stats", ["--watch", "nan"], "--watch must be 1 or more"),
         ("notifications_stats", ["--watch", "inf"], "--watch must be 1 or more"),

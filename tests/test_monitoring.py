@@ -777,11 +777,13 @@ def test_dead_letters_are_listed_one_by_one_and_by_group(script: Script) -> None
     assert "There are no dead letters." in run("notifications_dead")
     die(script, 3)
     assert run("notifications_dead").count("test_note") == 3
-    [line] = run("notifications_dead", "--groups").splitlines()
+    [line] = run("notifications_dead", "--group").splitlines()
     fingerprint = DeadLetter.objects.first().fingerprint
     assert line.startswith(f"{fingerprint}       3  test_note")
-    [group] = json.loads(run("notifications_dead", "--groups", "--json"))["results"]
+    [group] = json.loads(run("notifications_dead", "--group", "--json"))["results"]
     assert group["count"] == 3
+    assert run("notifications_dead", "--group", fingerprint).count("550 no such user") == 3
+    assert "There are no dead letters." in run("notifications_dead", "--group", "another")
     assert len(json.loads(run("notifications_dead", "--json", "--limit", "2"))["results"]) == 2
 
 

@@ -22,9 +22,13 @@ class LettersCommand(OperationCommand):
         parser.add_argument("--queue", help="of this queue")
         parser.add_argument("--kind", help="of this kind or function")
         parser.add_argument("--error", help="with this code or error class")
-        parser.add_argument("--group", help="of this group (its fingerprint)")
+        self.add_group(parser)
         parser.add_argument("--since", help='of the last "30m", "2h", "1d"')
         parser.add_argument("--limit", type=int, help="the oldest ones, at most so many")
+
+    def add_group(self, parser: CommandParser) -> None:
+        """--group."""
+        parser.add_argument("--group", help="of this group (its fingerprint)")
 
     def add_choice(self, parser: CommandParser) -> None:
         """ids, or --all with filters."""

@@ -10,25 +10,33 @@ from django.db.models import Count, Max, Min
 from notifications.management.letters import LettersCommand
 
 SHOWN = 100
+GROUPS = "*"  # no fingerprint
 
 
 class Command(LettersCommand):
     """Newest first."""
 
-    help = "Lists dead letters; with --groups those that died of the same as one line."
+    help = "Lists dead letters; with --group those that died of the same as one line."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The filters, --groups, --json."""
+        """The filters, --json."""
         self.add_filters(parser)
-        parser.add_argument("--groups", action="store_true", help="one line for each error")
-        parser.add_argument("--json", action="store_true")
+        self.add_json(parser)
+
+    def add_group(self, parser: CommandParser) -> None:
+        """Bare, it lists the groups; with one of them it is a filter, as for other commands."""
+        parser.add_argument(
+            "--group", nargs="?", const=GROUPS, metavar="FINGERPRINT",
+            help="one line for each error; or those of one group (its fingerprint)",
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         """List them."""
-        found = self.matching(options)
+        by_group = options["group"] == GROUPS
+        found = self.matching({**options, "group": None} if by_group else options)
         most = options["limit"] or SHOWN
         facts: Any  # rows of two shapes
-        if options["groups"]:
+        if by_group:
             facts = list(
                 found.order_by()
                 .values("fingerprint", "name", "error", "code")
