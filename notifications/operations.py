@@ -60,7 +60,7 @@ from notifications.models import (
     Task,
 )
 from notifications.models.work import may_move
-from notifications.retention import BATCH, batches
+from notifications.retention import BATCH, Step, batches
 from notifications.service import Service
 from notifications.suppressions import Unwanted
 from notifications.tasks import get_task
@@ -376,11 +376,23 @@ def lift(held: Hold, *, by: Person = None) -> bool:
     return lifted
 
 
-def empty(queue: str, *, by: Person = None) -> int:
-    """Cancel everything that waits in `queue`, in small batches; how many rows."""
+def empty(
+    queue: str,
+    *,
+    upto: int | None = None,
+    step: Step = lambda count: None,
+    by: Person = None,
+) -> int:
+    """Cancel everything that waits in `queue`, in small batches, which are told to `step`; how many
+    rows. With `upto`, a primary key, what came after that row stays."""
+    waiting = waiting_in(queue)
+    if upto is not None:
+        waiting = waiting.filter(pk__lte=upto)
     cancelled = 0
-    for ids in batches(waiting_in(queue)):
-        cancelled += waiting_in(queue).filter(pk__in=ids).update(**EMPTIED)
+    for ids in batches(waiting):
+        done = waiting.filter(pk__in=ids).update(**EMPTIED)
+        cancelled += done
+        step(done)
     signals.cleaned.tell(queue=queue, state=State.PENDING.value, count=cancelled, by=key_of(by))
     audit_queue(by, queue, f"Emptied {queue}: {cancelled} rows cancelled.")
     return cancelled
@@ -392,14 +404,19 @@ def clean(
     older_than: timedelta | None = None,
     queue: str | None = None,
     dry_run: bool = False,
+    step: Step = lambda count: None,
     by: Person = None,
 ) -> Cleaned:
     """Remove rows that ended long enough ago, and what RQ's registries keep of our queues.
 
+    Each batch of rows is told to `step`.
+
     Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
     are never removed: see `empty`. Raises WrongState for a state that is no end.
     """
-    removed = retention.remove(states=states, older_than=older_than, queue=queue, dry_run=dry_run)
+    removed = retention.remove(
+        states=states, older_than=older_than, queue=queue, dry_run=dry_run, step=step
+    )
     jobs = 0 if dry_run else clean_registries([queue] if queue else conf.queue_names())
     if not dry_run:
         audit_queue(by, queue or "", f"Cleaned {removed} rows.")

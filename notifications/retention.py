@@ -5,7 +5,7 @@ By the setting RETENTION, every hour (`notifications.tidy`) and when a person as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,8 @@ from notifications.models import Notification, State, Task
 
 BATCH = 1000  # rows one statement touches, so that no table is locked for long
 
+Step = Callable[[int], object]  # is told how many rows one batch was
+
 FINAL = frozenset(State.values) - {State.PENDING}
 
 
@@ -29,8 +31,9 @@ def remove(
     older_than: timedelta | None = None,
     queue: str | None = None,
     dry_run: bool = False,
+    step: Step = lambda count: None,
 ) -> int:
-    """Remove rows that ended long enough ago; how many.
+    """Remove rows that ended long enough ago; how many. Each batch is told to `step`.
 
     Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
     are never removed. Raises WrongState for a state that is no end.
@@ -45,7 +48,10 @@ def remove(
             continue
         for model in (Notification, Task):
             rows = _ended(model, [state], conf.parse_duration(age), queue)
-            removed += rows.count() if dry_run else _delete(rows, state=state, queue=queue)
+            if dry_run:
+                removed += rows.count()
+            else:
+                removed += _delete(rows, state=state, queue=queue, step=step)
     return removed
 
 
@@ -117,7 +123,7 @@ def _is_old(before: Combinable) -> Case:
     return Case(When(created_at__lt=before, then=Value(True)), default=Value(False))
 
 
-def _delete(rows: QuerySet[Any], *, state: str, queue: str | None) -> int:
+def _delete(rows: QuerySet[Any], *, state: str, queue: str | None, step: Step) -> int:
     removed = 0
     using = router.db_for_write(rows.model)
     for ids in batches(rows):
@@ -125,6 +131,7 @@ def _delete(rows: QuerySet[Any], *, state: str, queue: str | None) -> int:
             ours = still_among(rows.using(using), ids)
             rows.model._default_manager.using(using).filter(pk__in=ours).delete()
         removed += len(ours)
+        step(len(ours))
     if removed:
         signals.cleaned.tell(
             work=rows.model._meta.model_name, queue=queue, state=state, count=removed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.core.management.base import OutputWrapper
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from notifications import holds
+from notifications import holds, signals
 from notifications.dispatch import notify
-from notifications.management import base
-from notifications.models import Hold, Notification, Stamp, State
+from notifications.management import base, progress
+from notifications.models import DeadLetter, Hold, Notification, Stamp, State
 from tests.scripted import Note, scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -165,3 +167,93 @@ def test_programs_read_json(terminal: Any) -> None:
     facts |= {"belonged_to": "production", "waiting": 1}
     assert told("notifications_adopt", "--dry-run") == {**facts, "dry_run": True}
     assert told("notifications_adopt", "--no-input") == facts
+
+
+class Screen(StringIO):
+    """A terminal that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """What was drawn, each time."""
+        return [line.strip() for line in self.getvalue().split("\r") if line.strip()]
+
+
+def sent_dead(count: int) -> None:
+    for _each in range(count):
+        row = ask()
+        Notification.objects.filter(pk=row.pk).update(state=State.DEAD)
+        DeadLetter.objects.create(notification=row, queue="note", name="test_note", attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "drawn", "said"),
+    [
+        (["notifications_retry", "--all", "--no-input"], "3 of 3 retried", "3 retried."),
+        (["notifications_discard", "--all", "--no-input"], "3 of 3 discarded", "3 discarded."),
+        (["notifications_empty", "note", "--no-input"], "2 of 2 cancelled", "2 rows of note canc"),
+        (["notifications_drain", "note"], "2 done", "note: 0 rows still wait."),
+        (["notifications_clean"], "1 rows removed", "1 rows and 0 RQ jobs removed."),
+    ],
+)
+def test_a_person_sees_how_far_it_is(
+    words: list[str], drawn: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "OFTEN", 0.0)
+    sent_long_ago()
+    sent_dead(3)
+    ask()
+    ask()
+    screen = Screen()
+    call_command(*words, stdout=screen)
+    assert drawn in screen.lines()
+    assert screen.lines()[-1].startswith(said)
+    assert not signals.completed.has_listeners()
+
+
+def test_programs_see_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "OFTEN", 0.0)
+    sent_dead(3)
+    assert "\r" not in run("notifications_retry", "--all", "--no-input")
+    screen = Screen()
+    call_command("notifications_empty", "note", "--no-input", "--json", stdout=screen)
+    assert json.loads(screen.getvalue())["cancelled"] == 3
+
+
+def test_a_line_is_drawn_now_and_then_and_wholly_over_the_last_one() -> None:
+    screen = Screen()
+    with progress.Progress(OutputWrapper(screen), "rows", of=None, shown=True) as shown:
+        shown.add(1000)
+        for _each in range(50):
+            shown.add(1)
+    assert screen.getvalue() == "\r1000 rows\r         \r"
+
+
+def test_what_comes_while_a_person_thinks_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ask()
+    later: list[Notification] = []
+
+    def think(question: str) -> str:
+        assert "Cancel the 1 rows that wait in note now?" in question
+        later.append(ask())
+        return "note"
+
+    monkeypatch.setattr(base.sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", think)
+    assert "1 rows of note cancelled" in run("notifications_empty", "note")
+    for row, state in ((before, State.CANCELLED), (later[0], State.PENDING)):
+        row.refresh_from_db()
+        assert row.state == state
+
+
+@pytest.mark.sqlite_only
+def test_any_number_of_dead_letters_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent_dead(120)
+    with connection.cursor():
+        raw = connection.connection
+    most = raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 110)  # as 250,000 is anywhere
+    try:
+        assert "120 discarded." in run("notifications_discard", "--all", "--no-input")
+    finally:
+        raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)

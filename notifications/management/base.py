@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from notifications import conf
+from notifications.management.progress import Progress
 
 
 class OperationCommand(BaseCommand):
@@ -63,6 +64,10 @@ class OperationCommand(BaseCommand):
             raise CommandError("There is no terminal to ask: pass --no-input to go ahead.")
         if input(f"{question}\nType {answer!r} to go on: ") != answer:
             raise CommandError("Left alone.")
+
+    def progress(self, words: str, *, of: int | None = None, as_json: bool) -> Progress:
+        """Shows a person at a terminal how far the work is: so many `of` all, `words`."""
+        return Progress(self.stdout, words, of=of, shown=self.stdout.isatty() and not as_json)
 
     def tell(self, facts: dict[str, Any], text: str, *, as_json: bool) -> None:
         """Print `facts` for a program, or `text` for a person."""

@@ -35,9 +35,11 @@ class Command(OperationCommand):
                     f"Remove rows that ended more than {options['older_than']} ago?",
                     interactive=options["interactive"],
                 )
-            cleaned = operations.clean(
-                states=options["states"], older_than=age, queue=queue, dry_run=options["dry_run"]
-            )
+            with self.progress("rows removed", as_json=options["json"]) as progress:
+                cleaned = operations.clean(
+                    states=options["states"], older_than=age, queue=queue,
+                    dry_run=options["dry_run"], step=progress.add,
+                )  # fmt: skip
         except (WrongState, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=2) from error
         verb = "would be removed" if options["dry_run"] else "removed"

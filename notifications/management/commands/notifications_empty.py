@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from notifications import operations
+from notifications import bulk, operations
 from notifications.management.base import OperationCommand
 
 
@@ -24,20 +24,22 @@ class Command(OperationCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Empty it."""
         queue = self.own_queue(options["queue"])
+        # Before the question: what comes while a person thinks was not meant.
+        frozen = bulk.freeze_queue(queue)
         if options["dry_run"]:
-            waiting = operations.count_waiting(queue)
             self.tell(
-                {"queue": queue, "waiting": waiting},
-                f"{waiting} rows of {queue} would be cancelled.",
+                {"queue": queue, "waiting": frozen.count},
+                f"{frozen.count} rows of {queue} would be cancelled.",
                 as_json=options["json"],
             )
             return
         self.confirm(
-            f"Cancel everything that waits in {queue}?",
+            f"Cancel the {frozen.count} rows that wait in {queue} now?",
             interactive=options["interactive"],
             answer=queue,
         )
-        cancelled = operations.empty(queue)
+        with self.progress("cancelled", of=frozen.count, as_json=options["json"]) as progress:
+            cancelled = operations.empty(queue, upto=frozen.upto, step=progress.add)
         self.tell(
             {"queue": queue, "cancelled": cancelled},
             f"{cancelled} rows of {queue} cancelled.",

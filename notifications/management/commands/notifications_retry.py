@@ -35,9 +35,11 @@ class Command(LettersCommand):
             if options["all"] and ids:
                 self.confirm(f"Retry {len(ids)} dead letters?", interactive=options["interactive"])
             pause = 0.0 if rate is None else rate.seconds / rate.limit
-            for number in ids:
-                done += operations.retry_letters(DeadLetter.objects.filter(pk=number))
-                time.sleep(pause)
+            with self.progress("retried", of=len(ids), as_json=options["json"]) as progress:
+                for number in ids:
+                    done += operations.retry_letters(DeadLetter.objects.filter(pk=number))
+                    progress.add(1)
+                    time.sleep(pause)
         words = f"{len(ids)} would be retried." if options["dry_run"] else f"{done} retried."
         facts = {"matched": len(ids), "retried": done, "dry_run": options["dry_run"]}
         self.tell(facts, words, as_json=options["json"])
