@@ -22,6 +22,7 @@ from redis.connection import Connection
 from notifications import alerts, clock, conf, kinds, shapes, tasks
 from notifications.channels import whatsapp_registry
 from notifications.channels.whatsapp_template import WhatsAppTemplate, listed
+from notifications.delivery import COMPOSING, SETTLING
 from notifications.errors import InvalidAddress
 from notifications.models import Notification, RegisteredTemplate
 from notifications.providers.base import Provider
@@ -172,11 +173,15 @@ def _check_tasks() -> Iterator[CheckMessage]:
 def _check_times() -> Iterator[CheckMessage]:
     lease = conf.get("LEASE")
     for name, channel in conf.channels().items():
-        if channel.providers and channel.timeout >= lease:
+        # Composing comes before a call and settling after it, all within one lease; where that is
+        # not certain nothing begins.
+        longest = lease * (1 - COMPOSING) - SETTLING
+        if channel.providers and channel.timeout >= longest:
             yield Error(
-                f"The channel {name} lets a call take {channel.timeout:g} s, and a claim lasts "
-                f"{lease:g} s: another worker would send the message again meanwhile.",
-                hint='Keep its TIMEOUT well below NOTIFICATIONS["LEASE"].',
+                f"The channel {name} lets a call take {channel.timeout:g} s, for which a claim of "
+                f"{lease:g} s has no room: nothing would be sent.",
+                hint=f"Keep its TIMEOUT below {max(longest, 0):g}, or raise "
+                'NOTIFICATIONS["LEASE"].',
                 id="notifications.E006",
             )
     if lease > LONGEST_LEASE:

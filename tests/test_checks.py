@@ -222,7 +222,8 @@ def test_every_redis_is_looked_at(config: dict[str, Any], expected: str, setting
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"CHANNELS": {"email": {**EMAIL, "TIMEOUT": 30}}}, "E006"),
+        ({"CHANNELS": {"email": {**EMAIL, "TIMEOUT": 24}}}, "E006"),
+        ({"CHANNELS": {"email": {**EMAIL, "TIMEOUT": 23.9}}}, ""),
         ({"LEASE": 31.0}, "W001"),
         ({"CHANNELS": {"email": {"PROVIDERS": []}}}, "W002"),
         ({"RECIPIENTS": None, "ENVIRONMENT": "staging"}, "W003"),
