@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.database import Mould
-from tests.faults.world import World, installation, migrate
+from tests.faults.world import World, installation, open_shop
 from tests.servers import PostgresServer
 
 WINDOW = 55  # rows a worker may have started and not settled: 5 lanes and two flushes of 25
@@ -25,7 +25,7 @@ def fault_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer | 
 
 @pytest.fixture(scope="session")
 def mould(fault_postgres: PostgresServer | None, tmp_path_factory: pytest.TempPathFactory) -> Mould:
-    return Mould(tmp_path_factory.mktemp("mould"), fault_postgres, migrate)
+    return Mould(tmp_path_factory.mktemp("mould"), fault_postgres, open_shop)
 
 
 @pytest.fixture

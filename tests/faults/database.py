@@ -55,17 +55,17 @@ class Database:
 
 
 class Mould:
-    """Makes databases with the shop's tables, which one of them was given by `migrate`."""
+    """Makes databases of shops that are open and have no customers; `open_shop` made the first."""
 
     def __init__(
-        self, folder: Path, server: PostgresServer | None, migrate: Callable[[str], None]
+        self, folder: Path, server: PostgresServer | None, open_shop: Callable[[str], None]
     ) -> None:
         self._file = folder / "mould.sqlite3"
         self._server = server
         if server is None:
-            migrate(f"{SQLITE}{self._file}")
+            open_shop(f"{SQLITE}{self._file}")
         else:
-            migrate(server.create_database("mould"))
+            open_shop(server.create_database("mould"))
 
     def make(self, folder: Path) -> str:
         """The address of a new one; on SQLite it lies in `folder`."""

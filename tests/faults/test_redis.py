@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
+from tests.faults.comparison import Added
 from tests.faults.cutter import Cutter
+from tests.faults.shopper import Shopper
+from tests.faults.storefront import Storefront
 from tests.faults.world import World
+from tests.servers import RedisServer
+
+ADDED = 0.05  # seconds that 200 orders may take longer
+WAIT = 0.4  # seconds, less than anybody here waits for Redis
 
 
 def check(world: World, seconds: float = 60) -> None:
@@ -16,40 +25,76 @@ def check(world: World, seconds: float = 60) -> None:
     assert (tally.lost, tally.doubled) == (0, 0), world.logs()[-4000:]
 
 
-@pytest.mark.parametrize("trouble", ["stopped", "hung"])
-def test_orders_go_on_without_redis_and_their_mails_follow(world: World, trouble: str) -> None:
-    world.worker()
-    world.place(5)
-    check(world)
+def begin(world: World, trouble: str) -> None:
     world.redis.stop() if trouble == "stopped" else world.redis.pause()
-    world.place(50)
-    assert world.count("orders_order") == 55
+
+
+def end(world: World, trouble: str) -> None:
     world.redis.start() if trouble == "stopped" else world.redis.resume()
-    back = time.monotonic()
-    check(world)
-    assert time.monotonic() - back < 60
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.faults)])
+def test_orders_go_on_without_redis_and_their_mails_follow(world: World, count: int) -> None:
+    """Of two storefronts one has lost its Redis, and so has the worker."""
+    world.worker()
+    with (
+        RedisServer() as elsewhere,
+        Storefront(world, REDIS_URL=elsewhere.url) as untroubled,
+        Storefront(world) as troubled,
+    ):
+        for name, storefront in (("ada", untroubled), ("eva", troubled)):
+            storefront.sign_up(name)
+            storefront.check_out()
+        check(world)
+        for trouble in ("stopped", "hung"):
+            begin(world, trouble)
+            added = Added.measure(
+                untroubled.check_out, troubled.check_out, pairs=count, times=count
+            )
+            slowest, usual = (max(each.checkouts[-count:]) for each in (troubled, untroubled))
+            end(world, trouble)
+            back = time.monotonic()
+            check(world)
+            last = max(world.inbox.times.values()) - back
+            print(f"{trouble}: {added}; the slowest {slowest:.3f} s, with Redis {usual:.3f} s; "
+                  f"the last mail {last:.1f} s after its return")  # fmt: skip
+            assert added.seconds / count < WAIT
+            if count >= 200:  # fewer tell no more
+                assert added.least <= ADDED
+                assert slowest < usual + WAIT
+            assert last < 60
+    assert world.count("orders_order") == 2 + 2 * 2 * count
 
 
 @pytest.mark.faults
-def test_without_redis_two_hundred_orders_take_no_longer(world: World) -> None:
-    world.place(20)  # warm
-    with_redis = sorted(placing_time(world) for _ in range(3))[1]
-    world.redis.stop()
-    without = sorted(placing_time(world) for _ in range(3))[1]
-    print(f"\n200 orders: {with_redis:.3f} s with Redis, {without:.3f} s without")
-    world.redis.start()
-    world.worker()
-    check(world, seconds=120)
-    assert without <= with_redis * 1.15 + 0.05  # the machine's noise, and 50 ms
-
-
-def placing_time(world: World) -> float:
-    """Seconds the orders themselves took, as the command tells."""
-    import json
-
-    return float(
-        json.loads(world.manage("place_orders", "--count", "200", "--json").stdout)["seconds"]
-    )
+@pytest.mark.parametrize("trouble", ["stopped", "hung"])
+def test_without_redis_two_hundred_orders_take_no_longer(world: World, trouble: str) -> None:
+    with RedisServer() as elsewhere, ExitStack() as shoppers:
+        untroubled, troubled = (
+            Shopper({**world.environment, "REDIS_URL": url}, world.folder / f"shopper{n}.log")
+            for n, url in enumerate((elsewhere.url, world.redis.url))
+        )
+        for shopper in (untroubled, troubled):
+            shoppers.callback(shopper.stop)
+            shopper.place(20)  # warm
+        begin(world, trouble)
+        added = Added.measure(
+            partial(untroubled.place, 10), partial(troubled.place, 10), pairs=40, times=20
+        )
+        end(world, trouble)
+        world.worker()
+        check(world, seconds=300)
+        begin(world, trouble)
+        troubled.place(200)
+        end(world, trouble)
+        back = time.monotonic()
+        check(world)
+        last = max(world.inbox.times.values()) - back
+    print(f"200 orders without Redis ({trouble}): {added} (by tens); the last of their mails "
+          f"{last:.1f} s after its return")  # fmt: skip
+    assert world.count("orders_order") == 40 + 2 * 400 + 200
+    assert added.least <= ADDED
+    assert last < 60
 
 
 @pytest.mark.parametrize(

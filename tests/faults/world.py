@@ -7,7 +7,6 @@ that nothing it asks can be answered by the code under test.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -30,9 +29,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from notifications.testing.guarded import find_free_port
 from tests.faults.database import Database, Mould
 from tests.faults.kills import Kills, Start, started
+from tests.faults.shopper import ROOT, Shopper
 from tests.servers import PostgresServer, RedisServer
 
-ROOT = Path(__file__).parent.parent.parent
 SENT = re.compile(r"completed work=notification id=\d+ queue=email ")  # in a worker's log
 FINAL = ("sent", "delivered", "done", "dead", "expired", "cancelled", "suppressed")
 
@@ -93,7 +92,7 @@ class World:
         self.workers: list[subprocess.Popen[bytes]] = []
         self.database = Database(database)
         self._smtp = Controller(self.inbox, hostname="127.0.0.1", port=find_free_port())
-        self._shopper: subprocess.Popen[str] | None = None
+        self._shopper: Shopper | None = None
         self._log_of: dict[int, Path] = {}
         self.variables: dict[str, str] = {}
         self.saboteurs: list[Kills] = []
@@ -107,8 +106,7 @@ class World:
         for worker in self.workers:
             self.kill_tree(worker)
         if self._shopper is not None:
-            with self._shopper as shopper:
-                shopper.kill()
+            self._shopper.stop()
         self._smtp.stop()
         self.redis.stop()
         self.database.close()
@@ -138,16 +136,8 @@ class World:
     def place(self, count: int, *options: str) -> None:
         """Place orders. The process that does has the variables of the first time."""
         if self._shopper is None:
-            with (self.folder / "shopper.log").open("w") as log:
-                self._shopper = subprocess.Popen(
-                    [sys.executable, "-m", "tests.faults.shopper"],
-                    cwd=ROOT, env=self.environment, text=True, bufsize=1,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                )  # fmt: skip
-        assert self._shopper.stdin
-        assert self._shopper.stdout
-        self._shopper.stdin.write(json.dumps(["--count", str(count), *options]) + "\n")
-        assert self._shopper.stdout.readline() == "done\n", self.logs()[-3000:]
+            self._shopper = Shopper(self.environment, self.folder / "shopper.log")
+        self._shopper.place(count, *options)
 
     @contextmanager
     def shopping(self, every: float) -> Iterator[None]:
@@ -294,10 +284,15 @@ def environment_of(database: str) -> dict[str, str]:
     }
 
 
-def migrate(database: str) -> None:
-    """Give an empty database the shop's tables."""
+def open_shop(database: str) -> None:
+    """Give an empty database the shop's tables, and its products."""
+    words = (
+        "from django.core.management import call_command;"
+        "from orders.catalogue import load_products;"
+        "call_command('migrate', '-v0'); load_products()"
+    )
     subprocess.run(
-        [sys.executable, "manage.py", "migrate", "-v0"],
+        [sys.executable, "manage.py", "shell", "-v0", "-c", words],
         cwd=ROOT, env=environment_of(database), check=True, timeout=300,
     )  # fmt: skip
 
