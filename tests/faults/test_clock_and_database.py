@@ -7,9 +7,12 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
+from tests.faults.cutter import Cutter
 from tests.faults.settings import NOTIFICATIONS
 from tests.faults.world import World
 from tests.workers import clock_of
@@ -106,20 +109,77 @@ def test_rolled_back_orders_send_nothing(world: World) -> None:
     assert world.count(f"notifications_notification WHERE {confirmed}") == 2
 
 
+# What has moved a row so waits, before its statement ends, for as long as somebody has lock 12.
+WAIT = """
+CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_advisory_xact_lock_shared(12); RETURN NULL; END $$;
+CREATE TRIGGER wait AFTER UPDATE ON notifications_notification
+FOR EACH ROW WHEN ({move}) EXECUTE FUNCTION wait()
+"""
+MOVES = {
+    "claim": "OLD.token IS NULL AND NEW.token IS NOT NULL",
+    "start": "NEW.started AND NOT OLD.started",
+    "settle": "NEW.state = 'sent'",
+}
+WAITING = "pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%UPDATE%'"
+
+
+def restart_in(world: World, move: str, orders: int) -> None:
+    """Place orders, and restart the database in the middle of the first such move of a mail."""
+    assert world.postgres is not None
+    world.query(WAIT.format(move=MOVES[move]))
+    with psycopg.connect(world.database.url, autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(12)")
+        world.place(orders)
+        world.wait(lambda: world.count(WAITING) > 0)
+        world.postgres.restart()  # the lock is gone, too
+
+
 @pytest.mark.postgres_only
 @pytest.mark.parametrize("simple", [False, True])
 def test_a_restarted_database_loses_nothing(world: World, simple: bool) -> None:
     assert world.postgres is not None
-    world.inbox.delay = 0.02
+    world.inbox.delay = 0.05
     world.worker(simple=simple)
-    world.place(40)
+    restart_in(world, "claim", orders=40)
+    assert world.arrived() == 0
     world.wait(lambda: world.arrived() >= 5)
-    world.postgres.restart()  # in mid-claim and mid-send
+    world.postgres.restart()  # in mid-send
+    assert world.arrived() < 40
     check(world)
     world.postgres.restart()  # idle
     time.sleep(1)
     world.place(5)
     check(world)
+
+
+@pytest.mark.faults
+@pytest.mark.postgres_only
+@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("move", ["start", "settle"])
+def test_a_database_restarted_in_the_middle_of_a_move_loses_nothing(
+    world: World, move: str, simple: bool
+) -> None:
+    world.worker(simple=simple)
+    restart_in(world, move, orders=40)
+    assert (world.arrived() > 0) is (move == "settle")
+    check(world)
+
+
+@pytest.mark.faults
+@pytest.mark.postgres_only
+@pytest.mark.parametrize("simple", [False, True])
+def test_claims_that_nobody_has_heard_of_come_back(world: World, simple: bool) -> None:
+    """The database has done them, and the connection is lost before it says so."""
+    assert world.postgres is not None
+    word = b'UPDATE "notifications_notification" SET token'
+    with Cutter(world.postgres.port, {word: 3}) as way:
+        url = urlsplit(world.database.url)
+        address = url._replace(netloc=f"postgres@127.0.0.1:{way.port}").geturl()
+        world.worker(simple=simple, DATABASE_URL=address)
+        world.place(40)
+        world.wait(lambda: way.cut.total() == 3)
+        check(world)
 
 
 @pytest.mark.postgres_only
