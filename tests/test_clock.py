@@ -268,9 +268,9 @@ def test_a_due_row_runs_although_every_ring_was_lost(trace: Path, redis: Redis) 
         worker.wait_ready(redis)
         for number in range(3):
             began = time.monotonic()
-            row = enqueue(trace, redis, in_seconds=1.5)
+            row = enqueue(trace, redis, in_seconds=0.5)
             wait_until(lambda count=number: len(lines(trace)) > count)
-            late = time.monotonic() - began - 1.5
+            late = time.monotonic() - began - 0.5
             assert 0 <= late < 2.5
             wait_until(lambda row=row: Task.objects.get(pk=row.pk).state == State.DONE)
 
@@ -314,7 +314,7 @@ def test_many_clocks_make_one_task_of_each_slot_and_run_each_row_once(
         took = time.monotonic() - began
     made = Task.objects.filter(name="tests.probe.notifications.leave_on_schedule")
     assert len(set(made.values_list("key", flat=True))) == made.count()
-    assert len(lines(slots)) <= took / 2 + 3
+    assert len(lines(slots)) <= took + 3
     assert len(lines(trace)) == 12
 
 

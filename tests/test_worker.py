@@ -155,9 +155,9 @@ def test_an_idle_worker_waits_for_redis(
     with WorkerProcess() as worker:
         worker.wait_ready(redis)
         redis_server.stop()
-        wait_until(lambda: "could not connect to Redis" in worker.log)
         row = enqueue(leave, trace)
-        time.sleep(6)  # RQ by itself would now wait for longer and longer
+        # RQ by itself would wait for longer and longer: for 1, 2, 4, 8 seconds.
+        wait_until(lambda: worker.log.count("retrying in 2 seconds") >= 2)
         redis_server.start()
         wait_done(row, seconds=10)
         assert worker.running
@@ -232,7 +232,7 @@ def test_asked_to_stop_it_finishes_what_it_began_and_begins_no_more(
     with WorkerProcess("--worker-class", worker_class) as worker:
         worker.wait_ready(redis)
         with transaction.atomic():
-            rows = [linger.enqueue(trace=str(trace), seconds=1.5, word=str(n)) for n in range(4)]
+            rows = [linger.enqueue(trace=str(trace), seconds=1, word=str(n)) for n in range(4)]
         wait_until(lambda: words(trace))
         family = worker.children()
         assert worker.stop(number, seconds=8) == 0
@@ -387,7 +387,7 @@ def test_a_horse_outlives_its_killed_parent_and_does_its_task_once(
     with WorkerProcess() as worker, WorkerProcess() as other:
         worker.wait_ready(redis)
         other.wait_ready(redis)
-        row = enqueue(linger, trace, seconds=2)
+        row = enqueue(linger, trace, seconds=1)
         wait_until(lambda: words(trace))
         parent = int(trace.read_text().split()[2])
         next(each for each in (worker, other) if each.pid == parent).kill()

@@ -49,9 +49,9 @@ def fail_twice(trace: str) -> None:
 
 if os.environ.get("PROBE_SCHEDULE"):
 
-    @task(schedule=timedelta(seconds=2))
+    @task(schedule=timedelta(seconds=1))
     def leave_on_schedule() -> None:
-        """Leave a trace every two seconds."""
+        """Leave a trace every second."""
         leave(os.environ["PROBE_SCHEDULE"], "slot")
 
 
