@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import django
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import close_old_connections
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,13 +34,16 @@ class Shopper:
             )  # fmt: skip
 
     def place(self, count: int, *options: str) -> float:
-        """Place orders; the seconds they took."""
+        """Place orders; the seconds they took. Raises CommandError as the command does."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(json.dumps(["--count", str(count), "--json", *options]) + "\n")
         answer = self._process.stdout.readline()
         assert answer, self._log.read_text()[-3000:]
-        return float(json.loads(answer)["seconds"])
+        told = json.loads(answer)
+        if "error" in told:
+            raise CommandError(told["error"])
+        return float(told["seconds"])
 
     def stop(self) -> None:
         with self._process as process:
@@ -48,14 +51,17 @@ class Shopper:
 
 
 def main() -> None:
-    """The process, from inside. It ends with the first command that fails."""
+    """The process, from inside."""
     django.setup()
     from notifications import rings
 
     for line in sys.stdin:
         close_old_connections()
         told = io.StringIO()
-        call_command("place_orders", *json.loads(line), stdout=told)
+        try:
+            call_command("place_orders", *json.loads(line), stdout=told)
+        except CommandError as error:
+            told = io.StringIO(json.dumps({"error": str(error)}))
         rings.flush()
         print(told.getvalue().strip(), flush=True)
 

@@ -123,13 +123,13 @@ class World:
             **self.variables,
         }
 
-    def manage(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def manage(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         done = subprocess.run(
             [sys.executable, "manage.py", *words],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
-        if check and done.returncode:
+        if done.returncode:
             raise AssertionError(f"{words}: {done.stderr[-3000:]}")
         return done
 
