@@ -146,7 +146,9 @@ DEFAULTS: dict[str, Any] = {
     # RETENTION.
     "ERASE_AFTER": "14d",
     # How long each settled state is kept (None: for ever): rows are removed every hour, and by
-    # `notifications_clean`. What is left out keeps the age it has here.
+    # `notifications_clean`. Or how many, or both: {"AGE": "30d", "COUNT": 100_000} keeps of the
+    # messages and of the tasks in that state the newest 100,000 that are no older than 30 days.
+    # What is left out keeps the age it has here.
     "RETENTION": {
         "sent": "30d",
         "delivered": "30d",
@@ -174,6 +176,14 @@ class Rate:
 
     limit: int
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept of the rows in one state; None for no limit."""
+
+    age: timedelta | None
+    count: int | None  # of each table, the newest ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +226,20 @@ def parse_duration(value: str | float | timedelta) -> timedelta:
             f'{value!r} is no duration. Write a number and a unit: "90s", "5m", "12h" or "30d".'
         )
     return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def parse_retention(value: Any) -> Retention:
+    """A duration, `{"AGE": "30d", "COUNT": 1000}`, one of the two, or None for all. Raises
+    ImproperlyConfigured."""
+    given = value if isinstance(value, Mapping) else {"AGE": value}
+    age, count = given.get("AGE"), given.get("COUNT")
+    whole = isinstance(count, int) and not isinstance(count, bool) and count >= 0
+    if not given.keys() <= {"AGE", "COUNT"} or not (count is None or whole):
+        raise ImproperlyConfigured(
+            f'{value!r} says neither how long nor how many: write "30d", '
+            '{"AGE": "30d", "COUNT": 1000} or {"COUNT": 1000}.'
+        )
+    return Retention(None if age is None else parse_duration(age), count)
 
 
 def parse_rate(value: str | None) -> Rate | None:

@@ -1,16 +1,17 @@
-"""What is removed when it is old enough, a little at a time.
+"""What is removed when it is old enough, or more than shall be kept, a little at a time.
 
 By the setting RETENTION, every hour (`notifications.tidy`) and when a person asks for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.db import router, transaction
-from django.db.models import Case, Max, Min, QuerySet, Value, When
+from django.db.models import Case, Max, Min, Q, QuerySet, Value, When
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
@@ -19,6 +20,8 @@ from notifications.errors import WrongState
 from notifications.models import Notification, State, Task
 
 BATCH = 1000  # rows one statement touches, so that no table is locked for long
+WINDOW = 10_000  # keys one statement looks through to count rows
+WINDOWS = 1_000  # of one table in one run
 
 Step = Callable[[int], object]  # is told how many rows one batch was
 
@@ -33,25 +36,27 @@ def remove(
     dry_run: bool = False,
     step: Step = lambda count: None,
 ) -> int:
-    """Remove rows that ended long enough ago; how many. Each batch is told to `step`.
+    """Remove rows that ended long enough ago, and those beyond the number to keep; how many. Each
+    batch is told to `step`.
 
-    Without `states` and `older_than` the ages of NOTIFICATIONS["RETENTION"] apply. Waiting rows
-    are never removed. Raises WrongState for a state that is no end.
+    Without `older_than` NOTIFICATIONS["RETENTION"] says what that is, and without `states` for
+    which. Waiting rows are never removed. Raises WrongState for a state that is no end.
     """
-    ages = conf.get("RETENTION")
-    wanted = set(states) if states is not None else set(ages)
+    kept = {state: conf.parse_retention(each) for state, each in conf.get("RETENTION").items()}
+    wanted = set(states) if states is not None else set(kept)
     check_ends(wanted)
+    if older_than is not None:
+        kept = dict.fromkeys(wanted, conf.Retention(older_than, None))
+    chosen = {state: kept[state] for state in sorted(wanted & kept.keys())}
+    each = QuerySet.count if dry_run else partial(_delete, step=step)
     removed = 0
-    for state in sorted(wanted):
-        age = older_than if older_than is not None else ages.get(state)
-        if age is None:
-            continue
-        for model in (Notification, Task):
-            rows = _ended(model, [state], conf.parse_duration(age), queue)
-            if dry_run:
-                removed += rows.count()
-            else:
-                removed += _delete(rows, state=state, queue=queue, step=step)
+    for model in (Notification, Task):
+        for state, gone in _remove_from(model, chosen, queue=queue, remove=each).items():
+            removed += gone
+            if gone and not dry_run:
+                signals.cleaned.tell(
+                    work=model._meta.model_name, queue=queue, state=state, count=gone
+                )
     return removed
 
 
@@ -123,17 +128,65 @@ def _is_old(before: Combinable) -> Case:
     return Case(When(created_at__lt=before, then=Value(True)), default=Value(False))
 
 
-def _delete(rows: QuerySet[Any], *, state: str, queue: str | None, step: Step) -> int:
+def _remove_from(
+    model: type[Notification] | type[Task],
+    kept: Mapping[str, conf.Retention],
+    *,
+    queue: str | None,
+    remove: Callable[[QuerySet[Any]], int],
+) -> dict[str, int]:
+    rows: QuerySet[Any] = model._default_manager.using(router.db_for_write(model))
+    if queue is not None:
+        rows = rows.filter(queue=queue)
+    removed = dict.fromkeys(kept, 0)
+    old = {state: _old(model, each.age) for state, each in kept.items()}
+    for state in kept:
+        removed[state] += remove(rows.filter(old[state], state=state))
+    for state, where in _surplus(model, kept):
+        removed[state] += remove(rows.filter(where, state=state).exclude(old[state]))
+    return removed
+
+
+def _old(model: type[Notification] | type[Task], age: timedelta | None) -> Q:
+    if age is None:
+        return Q(pk__in=())
+    before = Now() - age
+    return Q(pk__lte=made_before(model, before), settled_at__lt=before)
+
+
+def _surplus(
+    model: type[Notification] | type[Task], kept: Mapping[str, conf.Retention]
+) -> Iterator[tuple[str, Q]]:
+    """Where the rows are that are more than shall be kept: a state and a few of the keys, from the
+    newest down.
+
+    One walk for all states, so many keys at a time and no more than WINDOWS times. Indexes on the
+    states would lead there at once, and cost every message a write.
+    """
+    left = {state: each.count for state, each in kept.items() if each.count is not None}
+    rows = model._default_manager.using(router.db_for_write(model))
+    high = rows.aggregate(last=Max("pk"))["last"] if left else None
+    for _ in range(WINDOWS):
+        if high is None:
+            return
+        low = high - WINDOW
+        surplus: dict[str, int] = {}  # the newest in this window
+        counted = rows.filter(pk__gt=low, pk__lte=high, state__in=left).order_by("-pk")
+        for pk, state in counted.values_list("pk", "state"):
+            left[state] -= 1
+            if left[state] < 0:
+                surplus.setdefault(state, pk)
+        for state, pk in surplus.items():
+            yield state, Q(pk__gt=low, pk__lte=pk)
+        high = rows.filter(pk__lte=low).aggregate(last=Max("pk"))["last"]  # over any gap
+
+
+def _delete(rows: QuerySet[Any], *, step: Step) -> int:
     removed = 0
-    using = router.db_for_write(rows.model)
     for ids in batches(rows):
-        with transaction.atomic(using=using):
-            ours = still_among(rows.using(using), ids)
-            rows.model._default_manager.using(using).filter(pk__in=ours).delete()
+        with transaction.atomic(using=rows.db):
+            ours = still_among(rows, ids)
+            rows.model._default_manager.using(rows.db).filter(pk__in=ours).delete()
         removed += len(ours)
         step(len(ours))
-    if removed:
-        signals.cleaned.tell(
-            work=rows.model._meta.model_name, queue=queue, state=state, count=removed
-        )
     return removed

@@ -143,6 +143,14 @@ def _is_duration(value: Any) -> bool:
         return False
 
 
+def _is_kept(value: Any) -> bool:
+    try:
+        age = conf.parse_retention(value).age
+    except (ImproperlyConfigured, TypeError, ValueError, OverflowError):
+        return False
+    return age is None or age.total_seconds() >= 0
+
+
 def _is_rate(value: Any) -> bool:
     try:
         conf.parse_rate(value)
@@ -202,6 +210,11 @@ MAYBE_DURATION = One(
     lambda value: value is None or _is_duration(value),
     "a duration, or None",
     'Write a number and a unit: "90s", "5m", "12h" or "30d"; or None, for ever.',
+)
+KEPT = One(
+    _is_kept,
+    "a duration, a number of rows, or None",
+    'Write "30d", {"COUNT": 1000} or {"AGE": "30d", "COUNT": 1000}; or None, for ever.',
 )
 RATE = One(
     _is_rate,
@@ -326,8 +339,6 @@ SETTINGS = Table(
         "FRONTEND_URL": ORIGIN,
         "FROM_EMAIL": TEXT,
         "ERASE_AFTER": MAYBE_DURATION,
-        "RETENTION": Table(
-            {state.value: MAYBE_DURATION for state in State if state is not State.PENDING}
-        ),
+        "RETENTION": Table({state.value: KEPT for state in State if state is not State.PENDING}),
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -46,6 +47,28 @@ def test_durations(value: str | float | timedelta, duration: timedelta) -> None:
 def test_a_wrong_duration_says_how_to_write_one() -> None:
     with pytest.raises(ImproperlyConfigured, match="12h"):
         conf.parse_duration("a while")
+
+
+@pytest.mark.parametrize(
+    ("value", "age", "count"),
+    [
+        ("30d", timedelta(days=30), None),
+        ({"AGE": "30d"}, timedelta(days=30), None),
+        ({"AGE": "2d", "COUNT": 1000}, timedelta(days=2), 1000),
+        ({"COUNT": 0}, None, 0),
+        (None, None, None),
+    ],
+)
+def test_what_is_kept_is_told_by_age_by_count_or_by_both(
+    value: Any, age: timedelta | None, count: int | None
+) -> None:
+    assert conf.parse_retention(value) == conf.Retention(age, count)
+
+
+@pytest.mark.parametrize("value", [{"COUNT": -1}, {"COUNT": True}, {"MOST": 5}, {"AGE": "a while"}])
+def test_what_does_not_say_how_much_is_kept_is_refused(value: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match="30d"):
+        conf.parse_retention(value)
 
 
 def test_defaults_stand_where_nothing_is_set() -> None:

@@ -220,6 +220,63 @@ def test_what_somebody_has_in_hand_is_removed_the_next_time() -> None:
     assert not Notification.objects.filter(pk=gone.pk).exists()
 
 
+@pytest.mark.parametrize("window", [1, 3, 1000])
+def test_of_each_state_the_newest_are_kept_and_none_that_is_too_old(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(retention, "WINDOW", window)
+    settings.NOTIFICATIONS = {
+        **settings.NOTIFICATIONS,
+        "RETENTION": {
+            "sent": {"AGE": "30d", "COUNT": 3}, "dead": {"COUNT": 1}, "read": None,
+            "expired": {"AGE": "30d", "COUNT": 3},
+        },
+    }  # fmt: skip
+    states = [State.SENT, State.DEAD, State.PENDING, State.READ]
+    for state in (State.SENT, State.EXPIRED, State.READ):
+        old(31, state)
+    rows = [old(1, state) for state in [*states, *states]]
+    Notification.objects.filter(pk__in=[old(0, State.READ).pk for _each in range(7)]).delete()
+    rows += [old(0, state) for state in [*states, *states]]
+    Task.objects.create(name="shop.load", queue="default", state=State.DEAD, settled_at=Now())
+
+    def left(state: State) -> list[int]:
+        found = set(Notification.objects.filter(state=state))
+        return [place for place, row in enumerate(rows) if row in found]
+
+    assert retention.remove(dry_run=True) == 6
+    assert retention.remove() == 6
+    assert left(State.SENT) == [4, 8, 12]
+    assert left(State.DEAD) == [13]
+    assert left(State.PENDING) == [2, 6, 10, 14]
+    assert left(State.READ) == [3, 7, 11, 15]
+    assert not Notification.objects.filter(state=State.EXPIRED).exists()
+    assert Task.objects.count() == 1
+    assert retention.remove() == 0
+
+
+def test_what_is_more_than_shall_be_kept_is_looked_for_in_bounds(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "WINDOW", 2)
+    monkeypatch.setattr(retention, "WINDOWS", 2)
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": {"sent": {"COUNT": 1}}}
+    rows = [old(0, State.SENT) for _each in range(6)]
+    assert retention.remove() == 3
+    assert set(Notification.objects.all()) == {*rows[:2], rows[-1]}
+
+
+def test_by_count_is_for_clean_ups_that_say_no_age(settings: Any) -> None:
+    settings.NOTIFICATIONS = {**settings.NOTIFICATIONS, "RETENTION": {"sent": {"COUNT": 1}}}
+    for state in (State.SENT, State.DEAD):
+        for _each in range(2):
+            old(1, state)
+    assert retention.remove(states=["sent"], older_than=timedelta(days=2)) == 0
+    assert retention.remove(states=["dead"]) == 0
+    assert retention.remove(queue="sms") == 0
+    assert retention.remove(states=["sent"], queue="email") == 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
 @pytest.mark.parametrize("aged", [0, 1, 2, 7])
 def test_the_walk_over_old_rows_ends_where_the_young_ones_begin(count: int, aged: int) -> None:
