@@ -37,19 +37,32 @@ class Composition:
     composed: list[Composed] = field(default_factory=list)
     refused: list[tuple[Notification, Outcome]] = field(default_factory=list)
 
-    def refuse(self, row: Notification, error: Exception) -> None:
+    def refuse(
+        self,
+        row: Notification,
+        error: Exception,
+        *,
+        context: Mapping[str, Any] | None = None,
+        silent: bool = False,
+    ) -> None:
         """Our own code failed to make the message: a deploy may mend it before the last try.
-        Nothing mends an address that is gone."""
+        Nothing mends an address that is gone.
+
+        Kept of the error is what it says beside the values of the row and of its `context`;
+        `silent`: its class.
+        """
         if isinstance(error, AddressGone):
             gone = Outcome(Verdict.PERMANENT, code="gone", text=str(error), suppress=True)
             self.refused.append((row, gone))
             return
-        logger.warning("notification %s: cannot compose: %s", row.pk, describe(error))
+        private = (row.to, row.context, context)
+        text = describe(error, private=private, silent=silent)
+        logger.warning("notification %s: cannot compose: %s", row.pk, text)
         outcome = Outcome(
             Verdict.LATER,
-            text=describe(error),
+            text=text,
             error=type(error).__qualname__,
-            traceback=safe_traceback(error),
+            traceback=safe_traceback(error, private=private, silent=silent),
         )
         self.refused.append((row, outcome))
 
@@ -69,7 +82,7 @@ def compose(batch: Sequence[Notification], channel: Channel) -> Composition:
             except Exception as error:
                 if _is_lost_database(error):
                     raise
-                done.refuse(row, error)
+                done.refuse(row, error, context=context)
     return done
 
 
@@ -85,7 +98,7 @@ def _contexts(
         if _is_lost_database(error):
             raise
         if len(rows) == 1:
-            done.refuse(rows[0], error)
+            done.refuse(rows[0], error, silent=kind.secret)  # it may quote what it had made
             return []
         return [pair for row in rows for pair in _contexts(kind, [row], done)]
 

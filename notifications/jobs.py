@@ -13,6 +13,7 @@ from django.db import close_old_connections
 
 from notifications import conf, holds, outbox
 from notifications.models import Notification, State
+from notifications.redaction import safe_traceback
 from notifications.service import Service, serve_safely
 
 logger = logging.getLogger("notifications.jobs")
@@ -32,8 +33,8 @@ def serve(queue: str) -> None:
     """Serve this worker's queues, or `queue` alone where the worker is not ours."""
     try:
         serve_safely(Service(_queues or (queue,), stopping=STOP.is_set), conf.get("SLICE"))
-    except Exception:
-        logger.exception("serving %s ended early; the clock will ring again", queue)
+    except Exception as error:
+        _say("serving", queue, error)
 
 
 def deliver_email(notification_id: int | None = None) -> None:
@@ -69,8 +70,15 @@ def deliver(channel: str, notification_id: int | None) -> None:
             logger.info("notification %s: %s", notification_id, reason)
         elif row := outbox.claim_one(Notification, notification_id):
             service.run_one(row)
-    except Exception:
-        logger.exception("delivering on %s ended early; the clock will ring again", channel)
+    except Exception as error:
+        _say("delivering on", channel, error)
+
+
+def _say(what: str, where: str, error: Exception) -> None:
+    """Log an error that is nobody's fault but ours, without what it quotes."""
+    logger.error(
+        "%s %s ended early; the clock will ring again: %s", what, where, safe_traceback(error)
+    )
 
 
 def _why_not(notification_id: int, channel: str) -> str | None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError
+from django.template import VariableDoesNotExist
 
 _PATTERNS = (
     # Addresses, also as they stand in provider answers: <a@b.c>, "a@b.c".
@@ -81,15 +87,60 @@ def _is_telling(word: str) -> bool:
     return len(word) > 3 and (word[1:] != word[1:].lower() or any(map(str.isdigit, word)))
 
 
-def describe(error: BaseException) -> str:
-    """The error's class and scrubbed message."""
-    return f"{type(error).__qualname__}: {scrub(str(error))}".rstrip(": ")
+def describe(error: BaseException, *, private: Iterable[object] = (), silent: bool = False) -> str:
+    """The error's class and what it said, scrubbed, without what it quotes of the values in
+    `private`; `silent`: the class alone."""
+    said = ""
+    if not silent:
+        values = set(_values(private))
+        quoted = {repr(each)[1:-1] for each in values}
+        said = blot(unquote(_said(error), values), values | quoted)
+    return f"{type(error).__qualname__}: {said}".rstrip(": ")
 
 
-def safe_traceback(error: BaseException) -> str:
-    """The stack trace with source lines but without local values, the message scrubbed."""
+def safe_traceback(
+    error: BaseException, *, private: Iterable[object] = (), silent: bool = False
+) -> str:
+    """The stack trace with source lines but without local values, ending as `describe` has it."""
     frames = "".join(traceback.format_tb(error.__traceback__))
-    return f"Traceback (most recent call last):\n{frames}{describe(error)}"
+    ending = describe(error, private=private, silent=silent)
+    return f"Traceback (most recent call last):\n{frames}{ending}"
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, without the values that its class is known to add."""
+    if isinstance(error, VariableDoesNotExist):  # adds the template's whole context
+        return f"Failed lookup for key [{next(iter(error.params), '')}]"
+    if isinstance(error, DatabaseError | InterfaceError) or hasattr(error, "sqlstate"):
+        return _said_by_database(error)
+    return str(error)
+
+
+def _said_by_database(error: BaseException) -> str:
+    """PostgreSQL's code and the first line: the others quote the row that was refused."""
+    line = str(error).partition("\n")[0]
+    # Django's own errors have the driver's as their cause.
+    state = getattr(error, "sqlstate", None) or getattr(error.__cause__, "sqlstate", None) or ""
+    if state.startswith(_WRONG_DATA):  # the line itself quotes the value
+        line = re.sub('".*"', '"…"', line)
+    return f"{state} {line}".strip()
+
+
+_WRONG_DATA = "22"  # class of PostgreSQL's codes
+
+
+def _values(private: Iterable[object]) -> Iterator[str]:
+    """The texts and numbers in nested values."""
+    for each in private:
+        if isinstance(each, Mapping):
+            yield from _values(each.values())
+        elif isinstance(each, list | tuple):
+            yield from _values(each)
+        elif isinstance(each, _QUOTABLE) and not isinstance(each, bool):
+            yield str(each)
+
+
+_QUOTABLE = (str, int, float, Decimal, date, time, UUID)  # of other objects, text is code that runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,12 +353,13 @@ def _check_result(result: Any, function: TaskFunction) -> None:
 
 
 def _fail(row: Task, function: TaskFunction, error: BaseException, *, milliseconds: int) -> None:
-    logger.warning("task %s (%s) failed: %s", row.pk, row.name, describe(error))
+    text = describe(error, private=[row.payload])
+    logger.warning("task %s (%s) failed: %s", row.pk, row.name, text)
     outcome = Outcome(
         Verdict.LATER,
-        text=describe(error),
+        text=text,
         error=type(error).__qualname__,
-        traceback=safe_traceback(error),
+        traceback=safe_traceback(error, private=[row.payload]),
     )
     attempt = _attempt(row, "later", text=outcome.text, milliseconds=milliseconds)
     outbox.settle([_judge(row, function, outcome)], [attempt])

@@ -18,8 +18,9 @@ from notifications.channels.whatsapp import WhatsAppTemplate
 from notifications.dispatch import notify
 from notifications.kinds import Kind
 from notifications.management.commands.notifications_vapid import make_keys
-from notifications.models import Notification
+from notifications.models import DeadLetter, Notification, Task
 from notifications.muting import muted
+from notifications.tasks import task
 from notifications.testing import (
     push_server,
     sendgrid_server,
@@ -229,3 +230,85 @@ def test_what_providers_are_asked_for_is_not_logged(
     assert (len(email.requests), len(sms.requests)) == (4, 1)
     private = [*world.secrets, "eve@example.com", "2025550123"]
     assert [each for each in private if each in caplog.text] == []
+
+
+# -- errors of our own -----------------------------------------------------------------------------
+
+
+class Forgetful(Kind):
+    """A secret message whose making fails, with `WORD` in its hands."""
+
+    name = "test_forgetful"
+    channels = ("email",)
+    secret = True
+
+    @classmethod
+    def prepare(cls, batch: Any) -> Any:
+        made = [{"word": WORD, "person": f"{WORD} Smith"} for _row in batch]
+        if any(row.context.get("fail") for row in batch):
+            raise ValueError(f"{made} is not good")
+        return made
+
+
+FAULTS = {
+    "a variable that is not there": "{{ person|default:nickname }}",
+    "an address that leads nowhere": "{% url word %}",
+}
+
+
+@pytest.mark.parametrize("text", FAULTS.values(), ids=FAULTS)
+def test_a_template_that_fails_says_nothing_of_what_it_was_given(
+    world: World, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="notifications")
+    subject = {"notifications/test_forgetful/email.subject.txt": "x"}
+    with use_templates({**subject, "notifications/test_forgetful/email.txt": text}):
+        send_in_vain({"fail": False})
+    assert WORD not in everything_stored() + caplog.text
+    assert "cannot compose" in caplog.text
+
+
+def test_a_secret_that_is_made_in_vain_is_told_to_nobody(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="notifications")
+    send_in_vain({"fail": True})
+    assert WORD not in everything_stored() + caplog.text
+    assert DeadLetter.objects.get().error == "ValueError"
+
+
+def send_in_vain(context: dict[str, Any]) -> None:
+    with transaction.atomic():
+        notify(Forgetful, to=User.objects.get(), context=context)
+    for _ in range(2):
+        jobs.serve("email")
+    assert DeadLetter.objects.get().notification is not None
+
+
+@task(name="test.quote")
+def quote(word: str, numbers: list[int]) -> None:
+    raise KeyError(f"{word} and {numbers[0]}")
+
+
+@task(name="test.break_a_constraint")
+def break_a_constraint() -> None:
+    User.objects.create(username=WORD, email=f"{WORD}@example.com", is_active=None)
+
+
+@pytest.mark.parametrize("breaks", ["what it quotes", "a constraint"])
+def test_a_task_that_fails_says_nothing_of_what_it_was_given(
+    world: World, breaks: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="notifications")
+    with transaction.atomic():
+        if breaks == "a constraint":
+            break_a_constraint.enqueue()
+        else:
+            quote.enqueue(word=WORD, numbers=[48151623])
+    for _ in range(2):
+        jobs.serve("default")
+    letter = DeadLetter.objects.get()
+    assert letter.error in ("KeyError", "IntegrityError")
+    Task.objects.update(payload={})  # the one place that holds it
+    kept = everything_stored() + caplog.text
+    assert (WORD in kept, "48151623" in kept) == (False, False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 
 import pytest
+from django.db import DatabaseError, connection
+from django.template import Context, Template, VariableDoesNotExist
 
 from notifications.redaction import describe, read_traceback, safe_traceback, scrub, unquote
 
@@ -42,6 +44,71 @@ def test_what_is_quoted_of_a_message_is_left_out(text: str, rest: str) -> None:
 
 def test_a_long_text_is_cut() -> None:
     assert len(scrub("word " * 1000)) == 300
+
+
+@pytest.mark.parametrize(
+    ("said", "private", "rest"),
+    [
+        ("no customer 'Ann Canary'", [{"name": "Ann Canary"}], "no customer '…'"),
+        ("no customer 'ANN'", [{"people": [{"name": "Ann"}]}], "no customer '…'"),
+        ("481516 is no code", [{"code": 481516}], "… is no code"),
+        ("'ab\\ncd' has two lines", [["ab\ncd"]], "'…' has two lines"),
+        ("it said: your parcel is here.", [{"text": "Ann, your parcel is here"}], "it said: …"),
+        ("step 7 of True", [{"step": 7, "done": True, "more": None}], "step 7 of True"),
+    ],
+)  # fmt: skip
+def test_an_error_is_told_without_the_values_it_quotes(
+    said: str, private: list[object], rest: str
+) -> None:
+    error = ValueError(said)
+    assert describe(error, private=private) == f"ValueError: {rest}"
+    assert safe_traceback(error, private=private).endswith(f"ValueError: {rest}")
+    assert describe(error, silent=True) == "ValueError"
+
+
+def test_an_object_among_the_values_is_not_made_to_speak() -> None:
+    class Order:
+        def __str__(self) -> str:
+            raise AssertionError
+
+    assert describe(ValueError("no"), private=[{"order": Order()}]) == "ValueError: no"
+
+
+def test_of_a_variable_that_a_template_lacks_the_name_is_told_and_not_the_context() -> None:
+    context = Context({"name": "Ann Canary", "code": "481516"})
+    with pytest.raises(VariableDoesNotExist) as caught:
+        Template("{{ name|default:nickname }}").render(context)
+    told = "VariableDoesNotExist: Failed lookup for key [nickname]"
+    assert describe(caught.value) == told
+    assert safe_traceback(caught.value).endswith(told)
+
+
+@pytest.mark.django_db
+@pytest.mark.postgres_only
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("INSERT INTO auth_group (id, name) VALUES (1, 'Canary'), (2, 'Canary')",
+         'IntegrityError: 23505 duplicate key value violates unique constraint "auth_group_name'),
+        ("INSERT INTO auth_group (id, name) VALUES (NULL, 'Canary')",
+         'IntegrityError: 23502 null value in column "id" of relation "auth_group" violates'),
+        ("SELECT 'a \"Canary\" b'::integer",
+         'DataError: 22P02 invalid input syntax for type integer: "…"'),
+        ("SELECT '{\"a\": Canary}'::json", "DataError: 22P02 invalid input syntax for type json"),
+    ],
+)  # fmt: skip
+def test_of_an_error_of_the_database_the_code_and_the_first_line_are_told(
+    query: str, told: str
+) -> None:
+    with pytest.raises(DatabaseError) as caught, connection.cursor() as cursor:
+        cursor.execute(query)
+    assert "Canary" in str(caught.value)
+    assert describe(caught.value).startswith(told)
+    assert (
+        describe(caught.value.__cause__ or caught.value).partition(": ")[2]
+        == (describe(caught.value).partition(": ")[2])
+    )
+    assert "Canary" not in describe(caught.value)
 
 
 def test_a_traceback_keeps_the_places_and_loses_the_values() -> None:
