@@ -11,14 +11,13 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Added:
-    """The seconds that `times` of it take longer, and how far the machine may have put that off."""
+    """The seconds that something takes longer, and how far the machine may have put that off."""
 
-    times: int
     seconds: float
     noise: float  # three standard errors
 
     def __str__(self) -> str:
-        return f"{self.times} take {self.seconds * 1000:+.0f} ms longer, ±{self.noise * 1000:.0f}"
+        return f"{self.seconds * 1000:+.0f} ms, give or take {self.noise * 1000:.0f}"
 
     @property
     def least(self) -> float:
@@ -29,7 +28,8 @@ class Added:
     def measure(
         cls, one: Callable[[], float], other: Callable[[], float], *, pairs: int, times: int
     ) -> Self:
-        """Compare them in pairs, so that both see the same machine; each tells its seconds."""
+        """What `times` of the other take longer than of the one. They are compared in pairs, so
+        that both see the same machine; each tells its seconds."""
         differences = []
         for turn in range(pairs):
             if turn % 2:
@@ -39,4 +39,4 @@ class Added:
             differences.append(after - before)
         middle = median(differences)
         spread = 1.4826 * median(abs(each - middle) for each in differences)
-        return cls(times, times * middle, times * 3 * 1.2533 * spread / pairs**0.5)
+        return cls(times * middle, times * 3 * 1.2533 * spread / pairs**0.5)

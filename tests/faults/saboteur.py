@@ -23,6 +23,8 @@ from django.core.management import execute_from_command_line
 from tests.faults.database import Database
 from tests.faults.kills import Kills
 
+POISON = "customer1@example.com"  # whose messages nobody survives composing, at that point
+
 
 def die(kills: Kills) -> None:
     """Kill this process, if a kill is left."""
@@ -60,6 +62,7 @@ def sabotage(point: str, kills: Kills) -> None:
     """Arm one point."""
     from notifications import outbox  # after django.setup()
     from notifications.delivery import Delivery
+    from notifications.kinds import get_kind
     from notifications.models import Notification
     from notifications.senders import Senders
     from notifications.worker import SimpleWorker, Worker
@@ -71,12 +74,18 @@ def sabotage(point: str, kills: Kills) -> None:
         if rows and isinstance(rows[0], Notification):
             die(kills)
 
+    def kill_with_poison(rows: Any) -> None:
+        if any(row.to == POISON for row in rows):
+            die(kills)
+
     match point:
         case "pop":  # the worker has the ring and has not begun
             for worker in (Worker, SimpleWorker):
                 before(worker, "execute_job", kill)
         case "claim":  # rows are claimed, none is started
             after(outbox, "claim", lambda *args: kill_with_mail(args[-1]))
+        case "compose":  # contexts are loaded; there the out-of-memory killer may come
+            before(get_kind("order_confirmation"), "prepare", kill_with_poison)
         case "start":  # rows are started, none is handed over
             after(outbox, "start", lambda *args: kill_with_mail(args[-1]))
         case "call":  # messages are on their way in other threads

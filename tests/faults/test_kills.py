@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.faults.conftest import WINDOW
+from tests.faults.saboteur import POISON
 from tests.faults.settings import NOTIFICATIONS
 from tests.faults.world import World
 from tests.workers import clock_of, horse_of, is_alive
@@ -109,6 +110,28 @@ def test_a_message_that_kills_its_worker_every_time_ends_as_a_dead_letter(
     assert attempts == [(retries + 1, "lease_lost")]
     assert len(world.kills) == retries + 1
     assert tally.lost == 0
+
+
+@pytest.mark.parametrize("retries", [1, pytest.param(3, marks=pytest.mark.faults)])
+def test_a_message_that_nobody_survives_composing_takes_no_other_along(
+    world: World, retries: int
+) -> None:
+    world.variables["FAULTS_RETRIES"] = str(retries)
+    world.worker("default")
+    world.place(6, "--customers", "6")
+    world.wait(lambda: world.count(WAITING) == 6)  # they will be composed together
+    world.worker("email", sabotage=("compose", 50))
+    world.wait(lambda: world.count("notifications_deadletter") >= 1, seconds=90)
+    tally = world.settle()
+    print(f"\n{tally}, kills = {len(world.kills)}")
+    states = dict(world.query('SELECT "to", state FROM notifications_notification '
+                              "WHERE channel = 'email'"))  # fmt: skip
+    assert states.pop(POISON) == "dead"
+    assert set(states.values()) == {"sent"}
+    assert len(states) == world.arrived() == 5
+    dead = world.query("SELECT attempts FROM notifications_deadletter")
+    assert dead == [(retries + 1,)]
+    assert (tally.lost, tally.doubled) == (0, 0)
 
 
 @pytest.mark.faults

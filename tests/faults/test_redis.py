@@ -16,7 +16,7 @@ from tests.faults.world import World
 from tests.servers import RedisServer
 
 ADDED = 0.05  # seconds that 200 orders may take longer
-WAIT = 0.4  # seconds, less than anybody here waits for Redis
+WAIT = 0.45  # seconds, less than anybody here waits for a Redis that hangs
 
 
 def check(world: World, seconds: float = 60) -> None:
@@ -56,12 +56,11 @@ def test_orders_go_on_without_redis_and_their_mails_follow(world: World, count: 
             back = time.monotonic()
             check(world)
             last = max(world.inbox.times.values()) - back
-            print(f"{trouble}: {added}; the slowest {slowest:.3f} s, with Redis {usual:.3f} s; "
-                  f"the last mail {last:.1f} s after its return")  # fmt: skip
-            assert added.seconds / count < WAIT
-            if count >= 200:  # fewer tell no more
-                assert added.least <= ADDED
-                assert slowest < usual + WAIT
+            print(f"{count} checkouts without Redis ({trouble}): {added}; the slowest "
+                  f"{slowest:.3f} s, with Redis {usual:.3f} s; the last mail {last:.1f} s after "
+                  "its return")  # fmt: skip
+            assert slowest < usual + WAIT
+            assert count < 200 or added.least <= ADDED  # fewer cannot tell
             assert last < 60
     assert world.count("orders_order") == 2 + 2 * 2 * count
 
@@ -90,8 +89,8 @@ def test_without_redis_two_hundred_orders_take_no_longer(world: World, trouble: 
         back = time.monotonic()
         check(world)
         last = max(world.inbox.times.values()) - back
-    print(f"200 orders without Redis ({trouble}): {added} (by tens); the last of their mails "
-          f"{last:.1f} s after its return")  # fmt: skip
+    print(f"200 orders without Redis ({trouble}): {added}; the last mail {last:.1f} s after its "
+          "return")  # fmt: skip
     assert world.count("orders_order") == 40 + 2 * 400 + 200
     assert added.least <= ADDED
     assert last < 60
