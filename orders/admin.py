@@ -21,7 +21,7 @@ class UserAdmin(DjangoUserAdmin):
 
     list_display = ("username", "email", "first_name", "language", "is_staff", "date_joined")
     fieldsets = (
-        *DjangoUserAdmin.fieldsets,
+        *(DjangoUserAdmin.fieldsets or ()),
         (_("Shop"), {"fields": ("phone", "language", "email_verified_at", "phone_verified_at")}),
     )
     add_fieldsets = (

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from django.conf import settings
 from django.urls import reverse
 
+from notifications import conf
 from notifications.testing import twilio_server, whatsapp_server
 from notifications.testing.smtp_server import Received, Rule, SmtpServer
 from notifications.testing.twilio_server import TwilioServer
@@ -20,7 +21,7 @@ from orders.caught_phones import CaughtText
 from orders.whatsapp import TEMPLATES
 
 Caught = Received | CaughtText
-Tell = Callable[[Caught], object]
+Tell = Callable[[Caught], None]
 
 REFUSED = "refused@example.com"  # the mail server does not know this address
 NOT_ON_WHATSAPP = ("+12025550104", "+12025550105")  # the phones of the last two customers
@@ -96,7 +97,7 @@ def _text_server(tell: Tell) -> Iterator[None]:
 
 
 def _options(provider: str) -> dict[str, str]:
-    options: dict[str, str] = settings.NOTIFICATIONS["PROVIDERS"][provider]["OPTIONS"]
+    options: dict[str, str] = conf.get("PROVIDERS")[provider]["OPTIONS"]
     return options
 
 

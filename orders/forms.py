@@ -41,7 +41,7 @@ class SignUpForm(BaseUserCreationForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["language"].choices = Language.choices
+        _name_languages(self)
         self.initial.setdefault("language", (get_language() or "en")[:2])
 
     def clean_email(self) -> str:
@@ -77,7 +77,14 @@ class AccountForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["language"].choices = Language.choices
+        _name_languages(self)
+
+
+def _name_languages(form: forms.BaseForm) -> None:
+    """Offer the languages, and not to choose none."""
+    field = form.fields["language"]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = Language.choices
 
 
 class CheckoutForm(forms.Form):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
@@ -21,7 +21,7 @@ from django.utils.http import urlsafe_base64_encode
 from notifications.channels.whatsapp import WhatsAppTemplate
 from notifications.dispatch import notify
 from notifications.events import on
-from notifications.kinds import Fallback, Kind
+from notifications.kinds import Channels, Fallback, Kind
 from notifications.models import Notification, Priority
 from orders.links import absolute
 from orders.models import Order, User, VerificationRequest
@@ -95,7 +95,7 @@ class ShopKind(Kind):
 class OrderKind(ShopKind):
     """A message about an order; its context holds `order_id`."""
 
-    channels = ("email", "in_app", "push")
+    channels: ClassVar[Channels] = ("email", "in_app", "push")
     # By telephone in words of their own; who is not on WhatsApp gets a text message.
     by_phone = ("email", Fallback("whatsapp", "sms"), "in_app", "push")
 

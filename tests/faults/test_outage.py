@@ -7,14 +7,14 @@ import time
 import pytest
 
 from notifications.testing.sendgrid_server import SendGridServer
-from tests.faults.world import World
+from tests.faults.world import PATIENCE, World
 
 DOWN = "421 4.3.2 the service is not available"
 HOUR = 12.0  # seconds
 
 
 def begin(world: World, **variables: str) -> None:
-    world.variables = {"FAULTS_COMPRESSED": "1", **variables}
+    world.variables |= {"FAULTS_COMPRESSED": "1", **variables}
     world.inbox.answer = lambda row, to: DOWN
 
 
@@ -38,7 +38,7 @@ def test_an_hour_without_the_only_provider_kills_nothing_and_burns_no_attempt(
     told = world.query("SELECT key FROM notifications_alert")
     world.inbox.answer = lambda row, to: None
     mended = time.monotonic()
-    tally = world.settle(60)
+    tally = world.settle()
     seconds = time.monotonic() - mended
     times = sorted(world.inbox.times.values())
     print(f"\n{tally}; {tried} attempts in the outage, {burnt} counted; {len(told)} alert; "
@@ -51,6 +51,7 @@ def test_an_hour_without_the_only_provider_kills_nothing_and_burns_no_attempt(
     assert seconds < rows / rate + 10
 
 
+@pytest.mark.usefixtures("unharmed")
 def test_with_a_second_provider_everything_goes_there_and_back(world: World) -> None:
     with SendGridServer() as sendgrid:
         begin(
@@ -61,14 +62,14 @@ def test_with_a_second_provider_everything_goes_there_and_back(world: World) -> 
         )
         world.worker()
         world.place(30)
-        sendgrid.wait_for(30, seconds=60)
+        sendgrid.wait_for(30, seconds=PATIENCE)
         assert world.arrived() == 0
         world.inbox.answer = lambda row, to: None
         world.place(5)  # one of them probes
-        world.wait(lambda: world.count("notifications_hold WHERE lifted_at IS NULL") == 0, 30)
+        world.wait(lambda: world.count("notifications_hold WHERE lifted_at IS NULL") == 0)
         by_first, by_second = world.arrived(), len(sendgrid.accepted)
         world.place(10)
-        world.wait(lambda: world.arrived() == by_first + 10, 30)
+        world.wait(lambda: world.arrived() == by_first + 10)
         print(
             f"\n{by_second} by the second provider, {world.arrived()} by the first after "
             "it was back"
