@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from notifications import rings
 from notifications.connections import TIMEOUT, quick_redis
 from notifications.testing.guarded import GuardedProcess, find_free_port, make_folder
 from notifications.testing.redis_server import RedisServer, find_program
-from tests.workers import ROOT, wait_until
+from tests.workers import PATIENCE, ROOT, wait_until
 
 LIST = "rq:queue:email"
 
@@ -118,49 +117,43 @@ def test_the_bell_rings_for_the_caller(redis: Redis) -> None:
 
 def test_a_burst_becomes_few_rounds(redis: Redis) -> None:
     redis.config_resetstat()
+    began = time.monotonic()
     for _ in range(1_000):
         rings.ring("email")
     rings.flush(5)
+    rounds = (time.monotonic() - began) / rings.GAP
     assert waiting(redis) == 1
-    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] < 100
+    calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert calls <= rounds + 1
+    assert calls < 500
 
 
 def test_ringing_never_waits_for_a_redis_that_hangs(
     redis: Redis, redis_server: RedisServer
 ) -> None:
     redis_server.pause()
-    began = time.perf_counter()
-    for _ in range(200):
-        rings.ring("email")
-    assert time.perf_counter() - began < 0.05
+    assert quickest(lambda: [rings.ring("email") for _ in range(200)]) < 0.05
 
 
 def test_after_a_failure_it_leaves_redis_alone_for_a_while(monkeypatch: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(3)
-        calls: list[float] = []
+        calls: list[None] = []
 
         def refuse() -> None:
-            while True:
-                try:
-                    server.accept()[0].close()
-                except OSError:
-                    return
-                calls.append(time.monotonic())
+            while len(calls) < 4:
+                server.accept()[0].close()
+                calls.append(None)
 
         thread = threading.Thread(target=refuse, daemon=True)
         thread.start()
         monkeypatch.setattr(rings, "BREAK", 0.5)
         url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
         with override_settings(RQ_QUEUES={"default": {"URL": url}}):
-            until = time.monotonic() + 1.4
-            while time.monotonic() < until:
-                rings.ring("default")
-                time.sleep(0.005)
-            rings.flush(2)
-    thread.join(5)
-    assert 2 <= len(calls) <= 4
-    assert min(b - a for a, b in pairwise(calls)) >= 0.5
+            began = time.monotonic()
+            wait_until(lambda: (rings.ring("default"), len(calls) == 4)[1])
+            took = time.monotonic() - began
+            rings.flush(5)
+    assert took >= 3 * 0.5
 
 
 def test_a_queue_without_redis_does_not_silence_the_others(redis: Redis) -> None:
@@ -196,21 +189,26 @@ def test_a_forked_child_has_a_bell_of_its_own(redis: Redis) -> None:
 
 
 def run_python(code: str) -> float:
-    """Run `code` with Django set up, in a process of its own; the seconds its last part took."""
+    """Run `code` with Django set up, in a process of its own; the seconds in which that then said
+    its farewells."""
+    program = [
+        "import atexit, time",
+        "atexit.register(lambda: print(time.monotonic() - ended))  # the first is called last",
+        "import django",
+        "django.setup()",
+        "from notifications import rings",
+        code,
+        "ended = time.monotonic()",
+    ]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import django, time; django.setup(); from notifications import rings; "
-            f"{code}; print(time.time())",
-        ],
+        [sys.executable, "-c", "\n".join(program)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     )
-    return time.time() - float(done.stdout)
+    return float(done.stdout)
 
 
 def test_a_process_that_ends_at_once_still_rings(redis: Redis) -> None:
@@ -366,31 +364,39 @@ def test_a_test_case_that_runs_the_hooks_can_ask_again(
             redis.flushall()
 
 
+def quickest(act: Callable[[], object], *, clock: Callable[[], float] = time.monotonic) -> float:
+    """The seconds of the best of several tries: others use the machine, too."""
+    took = []
+    for _ in range(10):
+        began = clock()
+        act()
+        took.append(clock() - began)
+    return min(took)
+
+
 def test_asking_costs_microseconds(rung: Callable[[], bool]) -> None:
     with transaction.atomic():
-        began = time.perf_counter()
-        for _ in range(1_000):
-            ask()
-        took = time.perf_counter() - began
+        took = quickest(lambda: [ask() for _ in range(1_000)], clock=time.thread_time)
     assert took < 0.05, f"{took * 1000:.1f} µs each"
 
 
 def test_a_stopped_redis_slows_200_transactions_by_less_than_50_ms(
     rung: Callable[[], bool], redis_server: RedisServer
 ) -> None:
-    def place(asks: bool) -> float:
-        began = time.perf_counter()
+    def place(asks: bool) -> None:
         for _ in range(200):
             with transaction.atomic():
                 if asks:
                     ask()
-        return time.perf_counter() - began
 
     redis_server.stop()
     place(True)
-    without = min(place(False) for _ in range(3))
-    with_it = min(place(True) for _ in range(3))
-    assert with_it - without < 0.05, f"{without:.3f} s, with rings {with_it:.3f} s"
+    # It neither works for it nor waits; other processes have their share of the second time only.
+    for clock, share in ((time.thread_time, 0.0), (time.monotonic, 0.5)):
+        without = quickest(lambda: place(False), clock=clock)
+        with_it = quickest(lambda: place(True), clock=clock)
+        said = f"{without:.3f} s, with rings {with_it:.3f} s"
+        assert with_it - without < 0.05 + share * without, said
 
 
 # -- where Redis is -----------------------------------------------------------------------------
@@ -432,7 +438,7 @@ def test_rings_through_sentinel(redis: Redis, redis_server: RedisServer) -> None
     )
     sentinel = GuardedProcess([find_program(), config, "--sentinel"], folder=folder)
     try:
-        sentinel.wait_until(lambda: _answers(port), seconds=10)
+        sentinel.wait_until(lambda: _answers(port), seconds=PATIENCE)
         queues = {"email": {"SENTINELS": [("127.0.0.1", port)], "MASTER_NAME": "shop", "DB": 0}}
         with override_settings(RQ_QUEUES=queues):
             quick = quick_redis("email")
