@@ -136,6 +136,8 @@ def is_ready() -> bool:
 
 def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
     limits = conf.get("HEALTH")
+    going = [each.queue for each in queues if each.ours and not each.paused]
+    stalled = statistics.count_stalled(going)
     oldest = conf.parse_duration(limits["OLDEST"]).total_seconds()
     for each in queues:
         if each.failed > limits["FAILED"]:
@@ -148,10 +150,9 @@ def _of_queues(queues: Sequence[QueueStats]) -> Iterator[Reason]:
             yield _degraded(each, "paused", f"paused: {each.paused}")
         elif each.waiting > limits["WAITING"]:
             yield _degraded(each, "waiting", f"{say(each.waiting)} waiting jobs")
-        if not each.paused:
-            stalled = statistics.count_stalled(each.queue)
-            if stalled > limits["STALLED"]:
-                yield _degraded(each, "stalled", f"{say(stalled)} stalled jobs: their worker died")
+        lost = stalled.get(each.queue, 0)
+        if lost > limits["STALLED"]:
+            yield _degraded(each, "stalled", f"{lost} stalled jobs: their worker died")
         if not each.paused and each.oldest is not None and each.oldest > oldest:
             yield _degraded(each, "oldest", f"the oldest job waits for {each.oldest:.0f} s")
 

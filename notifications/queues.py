@@ -12,7 +12,7 @@ from datetime import timedelta
 from django.db.models import Count, Max
 from django.db.models.functions import Coalesce, Now
 
-from notifications import conf, holds, hostqueues, statistics
+from notifications import conf, holds, statistics
 from notifications.models import Attempt, Hold
 from notifications.statistics import QueueStats
 
@@ -32,7 +32,6 @@ class QueueLook:
     per_minute: float = 0.0  # done, over the last RATED
     limit: conf.Rate | None = None
     holds: tuple[Hold, ...] = ()  # the open ones that concern it
-    known: bool = True  # what waits; not of a host's own queue while Redis is away
 
     @property
     def ours(self) -> bool:
@@ -47,22 +46,15 @@ class QueueLook:
 
 def look_at_all() -> list[QueueLook]:
     """Every queue of RQ_QUEUES, in its order. Redis is asked about the host's own queues only."""
-    names = conf.queue_names()
-    jobs = hostqueues.count([name for name in names if not conf.owns_queue(name)])
     opened, rates = _open_holds(), _rates()
-    return [
-        _look(name, opened, rates) if conf.owns_queue(name) else _look_at_host(name, jobs.get(name))
-        for name in names
-    ]
+    return [_look(stats, opened, rates) for stats in statistics.all_queue_stats()]
 
 
 def look_at(name: str) -> QueueLook:
     """One queue. Raises KeyError for one that is not in RQ_QUEUES."""
     if name not in conf.queue_names():
         raise KeyError(name)
-    if not conf.owns_queue(name):
-        return _look_at_host(name, hostqueues.count([name]).get(name))
-    return _look(name, _open_holds(), _rates())
+    return _look(statistics.queue_stats(name), _open_holds(), _rates())
 
 
 def why_nothing_goes() -> str | None:
@@ -70,20 +62,19 @@ def why_nothing_goes() -> str | None:
     return holds.current().everything
 
 
-def _look(name: str, opened: Iterable[Hold], rates: Mapping[str, float]) -> QueueLook:
+def _look(stats: QueueStats, opened: Iterable[Hold], rates: Mapping[str, float]) -> QueueLook:
+    name = stats.queue
+    if not stats.ours:
+        return QueueLook(name, "", stats)
     channel = conf.channel_of_queue(name)
     return QueueLook(
         name,
         "tasks" if channel is None else channel.name,
-        stats=statistics.queue_stats(name),
+        stats,
         per_minute=rates.get(name, 0.0),
         limit=channel.rate if channel else None,
         holds=tuple(each for each in opened if _concerns(each, name, channel)),
     )
-
-
-def _look_at_host(name: str, jobs: hostqueues.Jobs | None) -> QueueLook:
-    return QueueLook(name, "", statistics.host_stats(name, jobs), known=jobs is not None)
 
 
 def _rates() -> dict[str, float]:

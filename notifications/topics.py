@@ -16,7 +16,7 @@ from notifications.models import Task
 from notifications.statistics import EventStats
 from notifications.tasks import TaskFunction
 
-LOOKED_AT = 100_000
+LOOKED_AT = 20_000
 
 
 @dataclass(frozen=True, slots=True)

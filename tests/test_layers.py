@@ -19,11 +19,10 @@ FLOW = {
     "alerts", "audit", "bounds", "bulk", "chain", "clock", "composition", "dead_letters",
     "delivery", "dispatch", "erasure", "events", "fallback", "fates", "health", "holds",
     "hostjobs", "hostqueues", "inbox", "judgement", "lookups", "metrics", "notifications",
-    "operations", "outbox", "overview", "previews", "queues", "rates", "receipts", "recipients",
-    "reporting", "resending", "retention", "rings", "senders", "sent_messages", "service", "sieve",
-    "statistics", "subscribing", "suppressions", "synchronising", "tallies", "tasks", "testers",
-    "timeline",
-    "tokens", "topics", "workers",
+    "operations", "outbox", "overview", "pending", "previews", "queues", "rates", "receipts",
+    "recipients", "reporting", "resending", "retention", "rings", "senders", "sent_messages",
+    "service", "sieve", "statistics", "subscribing", "suppressions", "synchronising", "tallies",
+    "tasks", "testers", "timeline", "tokens", "topics", "workers",
 }  # fmt: skip
 WORDS = {
     "bodies", "breaker", "channels", "conf", "connections", "contents", "errors", "inserts",

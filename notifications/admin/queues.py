@@ -175,8 +175,6 @@ class Shown:
     def __init__(self, look: QueueLook, url: str = "") -> None:
         self.look, self.url = look, url
         self.counts = look.stats.as_words()
-        if not look.known:
-            self.counts |= dict.fromkeys(("waiting", "active", "delayed"), "?")
         self.oldest = since(look.stats.oldest)
         self.rate = f"{look.per_minute:g}" if look.per_minute < 10 else f"{look.per_minute:.0f}"
         self.limit = f"{look.limit.limit} / {look.limit.seconds} s" if look.limit else "–"
