@@ -20,7 +20,7 @@ NOTIFICATIONS = {
     **SHOP,
     "ENVIRONMENT": "faults",
     "RECIPIENTS": "*",
-    "LEASE": 4.0,
+    "LEASE": float(os.environ.get("FAULTS_LEASE", "4")),
     "CLOCK": 0.5,
     "CHANNELS": {
         name: {**channel, "TIMEOUT": 2.0} if name != "in_app" else channel
