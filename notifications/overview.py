@@ -8,8 +8,9 @@ instead from when on it counts.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,9 +119,10 @@ def look(window: Window) -> Overview:
     )
     total, steps = Tally(), {at: Tally() for at in _steps(window, begin, now)}
     channels: dict[str, Tally] = {}
+    begins = list(steps)
     for each in counted:
         fate, count = _FATES[each["state"]], each["count"]
-        place = _place(each["at"], steps)
+        place = _place(each["at"], begins)
         for tally in (total, steps[place], channels.setdefault(each["channel"], Tally())):
             tally.counts[fate] += count
     earliest = min((each["at"] for each in counted), default=begin)
@@ -138,11 +140,12 @@ def _look_at_tallies(window: Window, begin: datetime, now: datetime) -> Overview
     """The same by what happened; None where nobody tallies."""
     total, steps = Tally(), {at: Tally() for at in _steps(window, begin, now)}
     channels: dict[str, Tally] = {}
+    begins = list(steps)
     names = {each.queue: name for name, each in conf.channels().items() if each.queue}
     for each in statistics.happened(
         window.length, window.trunc, queue__in=list(names), what__in=list(_HAPPENED)
     ):
-        place, channel = _place(each["at"], steps), names[each["queue"]]
+        place, channel = _place(each["at"], begins), names[each["queue"]]
         for tally in (total, steps[place], channels.setdefault(channel, Tally())):
             tally.counts[_HAPPENED[each["what"]]] += each["count"]
     if not channels:
@@ -171,9 +174,9 @@ def _steps(window: Window, begin: datetime, now: datetime) -> Iterable[datetime]
         at += window.step
 
 
-def _place(at: datetime, steps: Iterable[datetime]) -> datetime:
+def _place(at: datetime, begins: Sequence[datetime]) -> datetime:
     """The step that `at` is in; what began before the first one belongs to that."""
-    return max((begin for begin in steps if begin <= at), default=min(steps))
+    return begins[max(0, bisect_right(begins, at) - 1)]
 
 
 def _reaches(pk: int, begin: datetime) -> bool:
