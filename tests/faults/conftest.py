@@ -32,3 +32,9 @@ def mould(fault_postgres: PostgresServer | None, tmp_path_factory: pytest.TempPa
 def world(mould: Mould, fault_postgres: PostgresServer | None, tmp_path: Path) -> Iterator[World]:
     with installation(tmp_path, mould, fault_postgres) as running:
         yield running
+
+
+@pytest.fixture
+def unharmed(world: World) -> None:
+    """No worker is killed: one that is merely slow does not lose its rows."""
+    world.variables["FAULTS_LEASE"] = "30"

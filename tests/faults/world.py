@@ -33,6 +33,7 @@ from tests.faults.shopper import ROOT, Shopper
 from tests.servers import PostgresServer, RedisServer
 
 SENT = re.compile(r"completed work=notification id=\d+ queue=email ")  # in a worker's log
+PATIENCE = 120.0  # seconds for what comes at once, on a machine that has other things to do
 FINAL = ("sent", "delivered", "done", "dead", "expired", "cancelled", "suppressed")
 
 
@@ -254,7 +255,7 @@ class World:
             again=self.inbox.accepted - Counter(dict.fromkeys(self.inbox.accepted, 1)),
         )
 
-    def settle(self, seconds: float = 60) -> Tally:
+    def settle(self, seconds: float = PATIENCE) -> Tally:
         """Wait until everything is final; the tally, which says what is not."""
         deadline = time.monotonic() + seconds
         while (tally := self.tally()).lost and time.monotonic() < deadline:
@@ -264,7 +265,7 @@ class World:
     def arrived(self) -> int:
         return len(self.inbox.accepted)
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < deadline, f"waited {seconds} s\n{self.logs()[-3000:]}"
