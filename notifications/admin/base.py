@@ -90,6 +90,33 @@ class NarrowAdmin(ModelAdmin):
     """
 
     looked_up: ClassVar[tuple[str, ...]] = ()  # columns beside the filters', exactly
+    delete_confirmation_template = "admin/notifications/delete.html"
+
+    class Media:
+        css = {"all": ("notifications/admin.css",)}
+
+    def page(self, name: str, *args: Any) -> str:
+        """The address of a page of this model: "changelist", "change", or one of its own."""
+        return reverse(
+            f"admin:notifications_{self.opts.model_name}_{name}",
+            args=args,
+            current_app=self.admin_site.name,
+        )
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list, under its own name."""
+        title = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        return super().changelist_view(request, title)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The question before a row is deleted, and its answer."""
+        back = self.page("change", object_id)
+        ways = {"list": self.page("changelist"), "back": back, **(extra_context or {})}
+        return super().delete_view(request, object_id, ways)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Whether an address may ask for this."""
@@ -128,9 +155,6 @@ class ReadOnlyAdmin(NarrowAdmin):
     sortable_by = ()  # newest first; any other order sorts the whole table
     list_per_page = 50
     list_max_show_all = 200
-
-    class Media:
-        css = {"all": ("notifications/admin.css",)}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Rows are made by notify() and publish()."""
@@ -171,14 +195,6 @@ class ReadOnlyAdmin(NarrowAdmin):
         """Whether the person has `notifications.<permission>`."""
         return bool(request.user.has_perm(f"notifications.{permission}"))
 
-    def page(self, name: str, *args: Any) -> str:
-        """The address of a page of this model: "changelist", "change", or one of its own."""
-        return reverse(
-            f"admin:notifications_{self.opts.model_name}_{name}",
-            args=args,
-            current_app=self.admin_site.name,
-        )
-
     def route(self, verb: str, view: Callable[..., HttpResponse]) -> URLPattern:
         """The address of `view` on one row, under the name that `page` finds it by."""
         name = f"notifications_{self.opts.model_name}_{verb}"
@@ -193,8 +209,7 @@ class ReadOnlyAdmin(NarrowAdmin):
             raise PermissionDenied
         if None in map(bounds.read_key, request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise SuspiciousOperation("No row has such a key.")
-        title = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
-        return super().changelist_view(request, title)
+        return super().changelist_view(request, extra_context)
 
     def check_post(self, request: HttpRequest, permission: str) -> HttpResponse | None:
         """The refusal of what is no POST. Raises PermissionDenied without `permission`."""
@@ -239,9 +254,12 @@ class ReadOnlyAdmin(NarrowAdmin):
         }
         return TemplateResponse(request, "admin/notifications/confirm.html", context)
 
-    def above(self, verb: str, button: str, form: forms.Form | None = None) -> dict[str, Any]:
+    def above(
+        self, verb: str, button: str, form: forms.Form | None = None, *, told: str = ""
+    ) -> dict[str, Any]:
         """For the list's template: what is done above it, by a POST to the page of `verb`."""
-        return {"above": {"form": form or (), "action": self.page(verb), "button": button}}
+        action = self.page(verb)
+        return {"above": {"form": form or (), "action": action, "button": button, "told": told}}
 
     def tell_errors(self, request: HttpRequest, form: forms.Form) -> None:
         """Say what is wrong with a form that stands above a list."""

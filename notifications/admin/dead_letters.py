@@ -14,12 +14,13 @@ from django.db.models import Model, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from notifications import bulk, conf, dead_letters, operations
+from notifications.admin.about import NOTHING
 from notifications.admin.filters import among, newest
 from notifications.admin.search import find_notifications
 from notifications.admin.standing import age, chip
@@ -136,6 +137,17 @@ class DeadLetterAdmin(WorkAdmin):
     def delete_model(self, request: HttpRequest, obj: DeadLetter) -> None:
         """Discard one; Django has written the audit line."""
         operations.discard(obj)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The question before one is discarded."""
+        asked = {
+            "title": _("Delete"),
+            "warning": _("The entry goes, and nothing is sent. What gave up stays dead."),
+            "button": _("Yes, delete without sending"),
+        }
+        return super().delete_view(request, object_id, {**asked, **(extra_context or {})})
 
     def response_delete(
         self, request: HttpRequest, obj_display: str, obj_id: int
@@ -293,17 +305,7 @@ class DeadLetterAdmin(WorkAdmin):
             .order_by("-pk")[:SAMPLE]
         )
         self.dress(request, letters)
-        return [
-            format_html(
-                "{} #{} · {} · {} · {}",
-                name_of(each.work),
-                each.work.pk,
-                each.shown.recipient,
-                each.shown.about,
-                each.reason,
-            )
-            for each in letters
-        ]
+        return [_line(each) for each in letters]
 
     def _told(self, group: dead_letters.Group) -> tuple[str, SafeString, SafeString]:
         return (
@@ -327,6 +329,13 @@ class CanaryForm(forms.Form):
         required=False,
         help_text=gettext_lazy("The others follow only if these arrive."),
     )
+
+
+def _line(letter: Any) -> SafeString:
+    """One dressed entry of a sample."""
+    name = f"{name_of(letter.work)} #{letter.work.pk}"
+    words = (name, letter.shown.recipient, letter.shown.about, letter.reason)
+    return format_html_join(" · ", "{}", ((word,) for word in words if word != NOTHING))
 
 
 def _match(request: HttpRequest) -> dict[str, str]:

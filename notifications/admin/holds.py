@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,8 +17,11 @@ from django.utils.translation import gettext_lazy
 
 from notifications import conf, operations
 from notifications.admin.base import ReadOnlyAdmin
-from notifications.admin.standing import age, ago, chip, soon
+from notifications.admin.standing import age, ago, chip, noted, soon
 from notifications.models import Hold
+
+if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
 
 LONGEST = 365 * 24 * 60  # minutes a pause may be told to last
 
@@ -52,12 +55,28 @@ class PauseOneForm(PauseForm):
     field_order = ("queue", "minutes", "reason")
 
 
+class OpenFilter(admin.SimpleListFilter):
+    """Those that hold, or those that are history."""
+
+    title = gettext_lazy("state")
+    parameter_name = "open"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, StrOrPromise]]:
+        """Both."""
+        return [("1", gettext_lazy("not lifted")), ("0", gettext_lazy("lifted"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Hold]) -> QuerySet[Hold]:
+        """The holds that are chosen."""
+        chosen = {"1": True, "0": False}.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(lifted_at__isnull=chosen)
+
+
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
     """Open holds first; lifted ones are history."""
 
-    list_display = ("what", "standing", "cause", "by", "since", "lifted")
-    list_filter = ("scope", "cause", ("lifted_at", admin.EmptyFieldListFilter))
+    list_display = ("what", "standing", "why", "since")
+    list_filter = (OpenFilter, "scope", "cause")
     list_select_related = ("by",)
     ordering = (F("lifted_at").desc(nulls_first=True), "-id")
     actions = ("lift_chosen",)
@@ -117,12 +136,13 @@ class HoldAdmin(ReadOnlyAdmin):
         ends = _("ends %(time)s") % {"time": soon(held.until)}
         return chip(_("held"), "warn", f"{held.reason} · {ends}")
 
+    @admin.display(description=gettext_lazy("cause"))
+    def why(self, held: Hold) -> SafeString:
+        """Its cause, and the person."""
+        return noted(held.get_cause_display(), str(held.by or ""))
+
     @admin.display(description=gettext_lazy("since"))
     def since(self, held: Hold) -> SafeString:
-        """How long ago it began."""
-        return age(held.created_at)
-
-    @admin.display(description=gettext_lazy("lifted"))
-    def lifted(self, held: Hold) -> str:
-        """How long ago it ended."""
-        return "–" if held.lifted_at is None else ago(held.lifted_at)
+        """How long ago it began, and ended."""
+        over = held.lifted_at and _("lifted %(time)s") % {"time": ago(held.lifted_at)}
+        return noted(age(held.created_at), over or "")

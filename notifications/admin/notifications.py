@@ -98,7 +98,8 @@ class NotificationAdmin(RowAdmin):
     def buttons(self, request: HttpRequest, row: Any) -> list[Button]:
         """Retry what ended unsent, cancel what waits, send again what went out."""
         buttons = super().buttons(request, row)
-        if row.state in RESENT and self.has_retry_permission(request):
+        left = row.erased_at is None and (row.kind or row.content is not None)  # to send again
+        if row.state in RESENT and left and self.has_retry_permission(request):
             buttons.append(Button(_("Send again…"), self.page("resend", row.pk), post=False))
         return buttons
 

@@ -9,7 +9,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -17,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from notifications import bulk, operations, queues
 from notifications.admin.holds import PauseForm
 from notifications.admin.screen import ScreenAdmin
-from notifications.admin.standing import age, soon
+from notifications.admin.standing import lasting, soon
 from notifications.bulk import Verb
 from notifications.errors import WrongState
 from notifications.models import State
@@ -186,6 +185,8 @@ class Shown:
     def _standing(self) -> tuple[str, str]:
         if self.look.paused:
             return _("paused"), "warn"
+        if self.look.stats is not None and self.look.stats.paused:
+            return _("held"), "warn"
         if self.holds:
             return _("held in part"), "warn"
         if not self.look.ours:
@@ -195,7 +196,7 @@ class Shown:
 
 def since(seconds: float | None) -> str:
     """How long something waits."""
-    return "–" if seconds is None else age(timezone.now() - timedelta(seconds=seconds))
+    return "–" if seconds is None else lasting(seconds)
 
 
 def _until(held: Any) -> str:

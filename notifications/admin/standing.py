@@ -56,6 +56,8 @@ def _judge_waiting(row: Notification | Task) -> Standing:
     if row.due_at >= PARKED or held:
         reason = held or row.reason
         return Standing(_("held"), "warn", _("It waits until somebody lets it go on."), reason)
+    if isinstance(row, Task) and row.result is not None:  # between two slices of long work
+        return Standing(_("under way"), "wait", _("Part of it is done. It goes on by itself."))
     if row.due_at <= now:
         return Standing(_("waiting"), "wait", _("It is due and waits for a worker."), row.reason)
     when = soon(row.due_at)
@@ -92,13 +94,22 @@ _TASK_ENDS: Mapping[State, tuple[str, StrOrPromise]] = {
 
 def chip(word: StrOrPromise, tone: str, note: str = "") -> SafeString:
     """A coloured word, and a short note below it."""
-    below = Truncator(note).chars(NOTED)
-    return format_html(
-        '<span class="ntf-chip ntf-{}">{}</span>{}',
-        tone,
-        word,
-        format_html('<small class="ntf-note">{}</small>', below) if below else "",
-    )
+    coloured = format_html('<span class="ntf-chip ntf-{}">{}</span>', tone, word)
+    return noted(coloured, Truncator(note).chars(NOTED))
+
+
+def noted(text: StrOrPromise, note: str) -> SafeString:
+    """A text, and a short note below it."""
+    below = format_html('<small class="ntf-note">{}</small>', note) if note else ""
+    return format_html("{}{}", text, below)
+
+
+def lasting(seconds: float) -> str:
+    """How long, in one unit: "3 minutes"."""
+    if seconds < 60:
+        return _("%(count)d s") % {"count": seconds}
+    now = timezone.now()
+    return timesince(now - timedelta(seconds=seconds), now, depth=1)
 
 
 def ago(moment: datetime) -> str:

@@ -9,12 +9,13 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from notifications import conf, operations, suppressions
 from notifications.admin.base import ReadOnlyAdmin
-from notifications.admin.standing import age
+from notifications.admin.standing import age, noted
 from notifications.errors import InvalidAddress
 from notifications.models import Suppression
 
@@ -45,7 +46,7 @@ class SuppressForm(forms.Form):
 class SuppressionAdmin(ReadOnlyAdmin):
     """Newest first. An address is found by typing it whole: only its hash is kept."""
 
-    list_display = ("masked", "channel", "reason", "source", "by", "since")
+    list_display = ("masked", "channel", "why", "since")
     list_filter = ("reason", "channel")
     list_select_related = ("by",)
     ordering = ("-id",)
@@ -99,6 +100,12 @@ class SuppressionAdmin(ReadOnlyAdmin):
     def has_manage_permission(self, request: HttpRequest) -> bool:
         """For the form and `lift_chosen`."""
         return self.allowed(request, "manage_suppression")
+
+    @admin.display(description=gettext_lazy("reason"))
+    def why(self, row: Suppression) -> SafeString:
+        """The reason, who told it, and the person."""
+        note = " · ".join(filter(None, (row.source, str(row.by or ""))))
+        return noted(row.get_reason_display(), note)
 
     @admin.display(description=gettext_lazy("since"))
     def since(self, row: Suppression) -> str:

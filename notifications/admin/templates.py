@@ -42,7 +42,8 @@ class RegisteredTemplateAdmin(ReadOnlyAdmin):
         """The list, with the button for those who manage queues."""
         extra = dict(extra_context or {})
         if self.allowed(request, "manage_queue"):
-            extra |= self.above("copy", _("Copy now"))
+            told = _("They are copied from Meta every night.")
+            extra |= self.above("copy", _("Copy now"), told=told)
         return super().changelist_view(request, extra)
 
     def copy_view(self, request: HttpRequest) -> HttpResponse:

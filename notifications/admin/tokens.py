@@ -11,12 +11,12 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from notifications.admin.base import NarrowAdmin
-from notifications.admin.standing import age
+from notifications.admin.standing import age, ago, noted, soon
 from notifications.models import ApiToken
 from notifications.tokens import make_token, revoke_token
 
@@ -45,13 +45,10 @@ class ApiTokenAdmin(NarrowAdmin):
     """One's own, newest first; a superuser sees all, and makes none for others either."""
 
     form = TokenForm
-    list_display = ("name", "user", "made", "expires_at", "used_at")
+    list_display = ("name", "user", "lasts", "used")
     list_select_related = ("user",)
     ordering = ("-pk",)
     actions = None  # each is revoked on its own page
-
-    class Media:
-        css = {"all": ("notifications/admin.css",)}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
         """One's own."""
@@ -70,6 +67,24 @@ class ApiTokenAdmin(NarrowAdmin):
         """A token is made and revoked, never changed."""
         return False
 
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The form. What is made is shown next, so there is one button."""
+        one = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, {**one, **(extra_context or {})})
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The question before one is revoked."""
+        asked = {
+            "title": _("Revoke"),
+            "warning": _("Who uses it is refused from then on."),
+            "button": _("Yes, revoke"),
+        }
+        return super().delete_view(request, object_id, {**asked, **(extra_context or {})})
+
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         """Make it; `response_add` shows it."""
         assert isinstance(request.user, AbstractBaseUser)
@@ -85,7 +100,7 @@ class ApiTokenAdmin(NarrowAdmin):
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "media": self.media,
-            "list": reverse("admin:notifications_apitoken_changelist"),
+            "list": self.page("changelist"),
             "title": _("Your token"),
             "name": obj.name,
             "token": obj.made_token,  # type: ignore[attr-defined]
@@ -96,7 +111,17 @@ class ApiTokenAdmin(NarrowAdmin):
         """Revoke it; Django writes the audit line."""
         revoke_token(obj)
 
-    @admin.display(description=gettext_lazy("made"))
-    def made(self, row: ApiToken) -> Any:
+    @admin.display(description=gettext_lazy("lasts"))
+    def lasts(self, row: ApiToken) -> Any:
+        """Until when, and since when."""
+        until = _("until it is revoked")
+        if row.expires_at is not None:
+            over = row.expires_at <= timezone.now()
+            when = ago(row.expires_at) if over else soon(row.expires_at)
+            until = (_("ended %(time)s") if over else _("ends %(time)s")) % {"time": when}
+        return noted(until, _("made %(time)s") % {"time": ago(row.created_at)})
+
+    @admin.display(description=gettext_lazy("last used"))
+    def used(self, row: ApiToken) -> Any:
         """When."""
-        return age(row.created_at)
+        return _("never used") if row.used_at is None else age(row.used_at)

@@ -16,11 +16,11 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from notifications import operations
+from notifications import bulk, operations
 from notifications.admin.about import NOTHING, describe_abouts
 from notifications.admin.base import ReadOnlyAdmin
 from notifications.admin.recipients import link_recipient, name_recipients
-from notifications.admin.standing import age, chip, judge
+from notifications.admin.standing import age, chip, judge, noted
 from notifications.admin.timeline import entries
 from notifications.models import Notification, State, Task
 
@@ -140,6 +140,8 @@ class WorkAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("recipient, about"))
     def who(self, row: Any) -> SafeString:
         """The address, masked unless the person may see it, and a link to what it is about."""
+        if row.shown.linked == row.shown.about == NOTHING:
+            return format_html("{}", NOTHING)
         return format_html(
             '<span class="ntf-address">{}</span> <span class="ntf-about">{}</span>',
             row.shown.linked,
@@ -151,9 +153,9 @@ class WorkAdmin(ReadOnlyAdmin):
         """How long ago it was asked for, or gave up; and how often it was tried."""
         tried = ngettext("%(count)d attempt", "%(count)d attempts", row.attempts)
         note = tried % {"count": row.attempts}
-        return format_html('{}<small class="ntf-note">{}</small>', age(row.created_at), note)
+        return noted(age(row.created_at), note if row.attempts else "")
 
-    @admin.display(description=gettext_lazy("data"))
+    @admin.display(description=gettext_lazy("given"))
     def shown_data(self, row: Any) -> SafeString | str:
         """The stored facts or arguments, for those who may see contents."""
         if not row.shown.revealed:
@@ -181,7 +183,8 @@ class RowAdmin(WorkAdmin):
     def buttons(self, request: HttpRequest, row: Any) -> list[Button]:
         """Retry what ended unsent, cancel what waits."""
         buttons = []
-        if row.state in RETRIED and self.has_retry_permission(request):
+        erased = getattr(row, "erased_at", None) is not None
+        if row.state in RETRIED and not erased and self.has_retry_permission(request):
             buttons.append(Button(_("Retry"), self.page("retry", row.pk), looks="default"))
         if row.state == State.PENDING and self.has_cancel_permission(request):
             buttons.append(Button(_("Cancel"), self.page("cancel", row.pk)))
@@ -247,9 +250,10 @@ def preformatted(text: str) -> SafeString | str:
 
 
 def name_of(work: Row) -> str:
-    """A row as people read it: "Order confirmation", or the function without its module."""
+    """A row as people read it: "Order confirmation", the function without its module, or what is
+    done to many rows."""
     if isinstance(work, Task):
-        return work.name.rpartition(".")[2]
+        return (work.payload and capfirst(bulk.describe(work))) or work.name.rpartition(".")[2]
     return read_kind(work.kind) if work.kind else _("Mail without a kind")
 
 

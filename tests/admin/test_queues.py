@@ -33,6 +33,13 @@ def test_the_list_says_how_each_queue_stands(script: Script) -> None:
     assert "Nothing goes out:" in text_of(staff("view_hold"), list_of("queue"))
 
 
+def test_a_queue_whose_providers_are_all_held_is_held() -> None:
+    held = '<span class="ntf-chip ntf-warn">held</span>'
+    assert held not in text_of(boss(), list_of("queue"))
+    holds.hold("provider", "first", reason="401", cause="provider")
+    assert held in text_of(staff("view_hold"), list_of("queue"))
+
+
 def test_a_count_without_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "MOST", 1)
     ask()

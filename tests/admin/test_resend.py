@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.db.models.functions import Now
 
 from notifications.models import Notification, State
 from tests.admin.screens import BOB, ask, boss, page_of, staff, text_of, url
@@ -50,3 +51,19 @@ def test_what_waits_offers_no_second_sending_and_says_why() -> None:
     content = client.post(address, follow=True).content.decode()
     assert "only what went out can be sent again" in content
     assert client.get(url("notification", "resend", 987654)).status_code == 404
+
+
+def test_what_was_erased_is_not_offered_to_be_sent() -> None:
+    row, client = sent(), boss()
+    for state, verb in ((State.SENT, "resend"), (State.DEAD, "retry")):
+        Notification.objects.update(state=state, erased_at=None)
+        assert url("notification", verb, row.pk) in text_of(client, page_of(row))
+        Notification.objects.update(erased_at=Now())
+        assert url("notification", verb, row.pk) not in text_of(client, page_of(row))
+
+
+def test_a_mail_whose_content_is_gone_is_not_offered_to_be_sent() -> None:
+    row, client = sent(), boss()
+    for content, offered in ((b"sealed", True), (None, False)):
+        Notification.objects.update(kind="", content=content)
+        assert (url("notification", "resend", row.pk) in text_of(client, page_of(row))) == offered

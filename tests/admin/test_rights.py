@@ -136,7 +136,7 @@ OFFERED = {
                      "state=sent", "queue=note"),
     "task": ("standing=done", "queue=default", "topic=x", "state=done"),
     "deadletter": ("name=x", "error=x", "code=550", "queue=note", "fingerprint=x"),
-    "hold": ("scope__exact=queue", "cause__exact=person", "lifted_at__isempty=1"),
+    "hold": ("scope__exact=queue", "cause__exact=person", "open=1"),
     "suppression": ("reason__exact=bounce", "channel=note"),
     "registeredtemplate": ("status=APPROVED", "language=en"),
 }  # fmt: skip

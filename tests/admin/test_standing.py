@@ -47,6 +47,14 @@ def test_a_waiting_row_says_what_it_waits_for(
     )
 
 
+@pytest.mark.parametrize("due", [timedelta(seconds=2), timedelta(seconds=-2)])
+def test_long_work_is_under_way_between_its_slices(due: timedelta) -> None:
+    row = Task(queue="default", state=State.PENDING, due_at=timezone.now() + due)
+    assert judge(row).word != "under way"
+    row.result = {"done": 3, "of": 6}
+    assert judge(row).word == "under way"
+
+
 @pytest.mark.parametrize("model", [Notification, Task])
 @pytest.mark.parametrize("state", set(State) - {State.PENDING})
 def test_every_end_has_a_word_a_colour_and_an_answer(model: Any, state: State) -> None:

@@ -72,7 +72,9 @@ def test_the_command_says_what_it_cannot_do(chief: User, args: list[str]) -> Non
 
 def test_the_admin_shows_a_token_once() -> None:
     client = staff("add_apitoken", "view_apitoken", "delete_apitoken", "view_hold")
-    assert "Days it lasts" in text_of(client, url("apitoken", "add"))
+    form = text_of(client, url("apitoken", "add"))
+    assert "Days it lasts" in form
+    assert "_addanother" not in form
     answer = client.post(url("apitoken", "add"), {"name": "deploy", "days": "30"})
     assert "no-store" in answer.headers["Cache-Control"]
     found = re.search(r"ntf_[\w-]{40,}", answer.content.decode())
@@ -81,6 +83,8 @@ def test_the_admin_shows_a_token_once() -> None:
     row = ApiToken.objects.get()
     pages = [list_of("apitoken"), url("apitoken", "change", row.pk)]
     assert all(found[0] not in text_of(client, page) for page in pages)
+    assert "ends in 4\xa0weeks" in text_of(client, list_of("apitoken"))
+    assert "is refused from then on" in text_of(client, url("apitoken", "delete", row.pk))
     assert found[0] not in str(LogEntry.objects.values())
     client.post(url("apitoken", "delete", row.pk), {"post": "yes"})
     try_token(found[0], status=401)

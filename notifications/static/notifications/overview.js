@@ -21,9 +21,11 @@ document.addEventListener("DOMContentLoaded", () => {
   function draw() {
     const data = JSON.parse(document.getElementById("ntf-data").textContent);
     const canvas = document.getElementById("ntf-steps");
+    if (chart) chart.destroy();
+    chart = null;
+    if (!canvas) return;  // nothing was asked for
     const words = style(document.body, "--body-quiet-color");
     const lines = style(document.body, "--hairline-color");
-    if (chart) chart.destroy();
     canvas.parentElement.hidden = false;
     Chart.defaults.color = words;
     Chart.defaults.borderColor = lines;
@@ -54,7 +56,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const fresh = page.getElementById("ntf-fresh");
       if (!fresh) return;
-      fresh.querySelector("details").open = open;
+      fresh.querySelector("details")?.toggleAttribute("open", Boolean(open));
       document.getElementById("ntf-fresh").replaceWith(fresh);
       draw();
     } catch {
