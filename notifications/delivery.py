@@ -23,13 +23,13 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
 
-from notifications import conf, holds, lookups, outbox, rates, rings, signals, suppressions, tracing
+from notifications import conf, lookups, outbox, rates, rings, signals, suppressions, tracing
 from notifications.chain import Chain
 from notifications.composition import Composed, Composition, compose
 from notifications.errors import TaskTimeout
 from notifications.judgement import judge, make_storable, record
 from notifications.message import Outcome, Verdict
-from notifications.models import Attempt, Hold, Notification, State
+from notifications.models import Attempt, Notification, State
 from notifications.outbox import Settlement
 from notifications.providers.base import Provider
 from notifications.redaction import describe
@@ -263,9 +263,6 @@ class Delivery:
         self._attempts += sifted.attempts
         for settlement in sifted.settlements:
             self._land(settlement)
-        queue = self.channel.queue
-        if sifted.stale:
-            holds.hold(Hold.Scope.BACKLOG, queue, reason=sifted.stale, cause=Hold.Cause.AGE)
         if sifted.strange:
             names = ", ".join(sorted({row.kind for row in sifted.strange}))
             logger.warning("no kind named %s here: given back for a newer worker", names)

@@ -42,7 +42,6 @@ class Sifted:
     fit: list[Notification] = field(default_factory=list)
     suspects: list[Notification] = field(default_factory=list)  # lost a lease before: see `company`
     strange: list[Notification] = field(default_factory=list)  # of kinds this process lacks
-    stale: str = ""  # why some of the settlements park their rows until a person looks
     settlements: list[Settlement] = field(default_factory=list)  # of those not to be sent
     attempts: list[Attempt] = field(default_factory=list)
 
@@ -70,10 +69,8 @@ def sift(rows: Sequence[Notification]) -> Sifted:
             and not row.attempts
             and claimed_at - row.wanted_at.timestamp() > oldest
         ):
-            sifted.stale = f"older than {backlog_age}: waits for a person"
-            sifted.settlements.append(
-                Settlement(row, State.PENDING, False, after=None, reason=sifted.stale)
-            )
+            why = f"older than {backlog_age}: waits for a person"
+            sifted.settlements.append(Settlement(row, State.PENDING, False, after=None, reason=why))
         elif row.kind and find_kind(row.kind) is None:
             sifted.strange.append(row)
         elif (address := permitted(row.channel, row.to)) is None:
