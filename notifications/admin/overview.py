@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -68,20 +69,25 @@ class OverviewAdmin(ScreenAdmin):
             "level": LEVELS[seen_health.level],
             "tone": TONES[seen_health.level],
             "reasons": [reason.text for reason in seen_health.reasons],
-            "chart": {
-                "labels": [label for label, _tally in steps],
-                "sets": [
-                    {"label": _("sent"), "tone": "good", "data": [t.sent for _l, t in steps]},
-                    {"label": _("failed"), "tone": "bad", "data": [t.failed for _l, t in steps]},
-                    {"label": _("waiting"), "tone": "wait", "data": [t.waiting for _l, t in steps]},
-                    {
-                        "label": _("not sent on purpose"),
-                        "tone": "off",
-                        "data": [t.withheld for _l, t in steps],
-                    },
-                ],
-            },
+            "chart": _chart(steps, tallied=seen.tallied),
         }
+
+
+def _chart(steps: Sequence[tuple[str, overview.Tally]], *, tallied: bool) -> dict[str, Any]:
+    """What the script draws. Tallies know what happened, not what waits or was withheld."""
+    bars = [
+        (_("sent"), "good", [tally.sent for _label, tally in steps]),
+        (_("failed"), "bad", [tally.failed for _label, tally in steps]),
+    ]
+    if not tallied:
+        bars += [
+            (_("waiting"), "wait", [tally.waiting for _label, tally in steps]),
+            (_("not sent on purpose"), "off", [tally.withheld for _label, tally in steps]),
+        ]
+    return {
+        "labels": [label for label, _tally in steps],
+        "sets": [{"label": label, "tone": tone, "data": data} for label, tone, data in bars],
+    }
 
 
 def _page(request: HttpRequest, look: queues.QueueLook) -> str:

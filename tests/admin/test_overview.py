@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.utils import timezone
 
 from notifications import health, holds, jobs, overview
 from notifications.health import Health, Level, Reason
+from notifications.models import Tally
 from tests.admin.screens import BOB, ask, boss, letter, list_of, staff, text_of, url
 from tests.scripted import Script
 
@@ -72,6 +75,22 @@ def test_it_says_what_stops_everything_and_what_it_leaves_out(
     assert "Messages do not go out." in content
     assert "everything is held: the printer burns" in content
     assert "There are many: those since" in content
+
+
+def test_by_the_tallies_it_shows_what_they_know_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask()
+    ask()
+    monkeypatch.setattr(overview, "LOOKED_AT", 1)
+    at = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=2)
+    Tally.objects.create(since=at, queue="note", name="test_note", what="accepted", count=12_345)
+    content = text_of(boss(), list_of("overview"), window="30d")
+    assert "Messages sent, and given up" in content
+    assert "<dd>12,345</dd>" in content
+    [data] = re.findall(r'<script id="ntf-data" type="application/json">(.*?)</script>', content)
+    assert [each["label"] for each in json.loads(data)["sets"]] == ["sent", "failed"]
+    assert "Not sent on purpose" not in content
 
 
 def test_it_says_in_words_what_is_wrong_and_when_all_is_well(
