@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/installed.lock
 PYTEST := $(PYTHON) -m pytest
 
-.PHONY: help install lock demo test test-sqlite test-postgres lint bench faults
+.PHONY: help install lock demo test test-sqlite test-postgres lint bench faults pictures
 
 help:
 	@echo "make install   the environment, in .venv"
@@ -12,6 +12,7 @@ help:
 	@echo "make test      all tests, on SQLite and on PostgreSQL"
 	@echo "make lint      ruff and mypy"
 	@echo "make faults    the long tests that kill processes and servers"
+	@echo "make pictures  every screen of the admin, in .pictures; the best in docs/pictures"
 	@echo "make bench     measure, beside other projects"
 	@echo "make lock      requirements.lock from pyproject.toml, with uv; UPGRADE=--upgrade"
 
@@ -67,6 +68,11 @@ lint: install
 
 bench: install
 	$(PYTHON) -m benchmarks
+
+# Needs Chromium on the PATH.
+pictures: install
+	$(PYTEST) tests/acceptance/test_admin_pictures.py --timeout 1800 --pictures .pictures
+	cp .pictures/docs/*.png docs/pictures/
 
 faults: install
 	$(PYTEST) -m faults --timeout 1800 -s tests/faults

@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run on PostgreSQL: the one at DATABASE_URL, or else a server of this run",
     )
+    parser.addoption(
+        "--pictures",
+        metavar="FOLDER",
+        help="keep a picture of every screen of the admin there (tests/acceptance)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

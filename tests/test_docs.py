@@ -90,6 +90,13 @@ def test_every_link_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_picture_is_shown_and_small() -> None:
+    told = "".join(path.read_text() for path in DOCS)
+    pictures = list((ROOT / "docs/pictures").iterdir())
+    assert [each.name for each in pictures if f"pictures/{each.name})" not in told] == []
+    assert [each.name for each in pictures if each.stat().st_size > 150_000] == []
+
+
 def test_the_two_commands_of_the_readme_are_targets() -> None:
     """They are run by tests/test_demo.py and by whoever runs this test."""
     block = re.search(r"## Try it.*?```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

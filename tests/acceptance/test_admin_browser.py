@@ -14,12 +14,10 @@ from django.db import transaction
 from django.urls import reverse
 from playwright.sync_api import Browser, expect
 from pytest_django.live_server_helper import LiveServer
-from rq import Worker
 
-from notifications import jobs, operations
-from notifications.connections import quick_redis
+from notifications import jobs
 from notifications.dispatch import notify, send_email
-from notifications.models import DeadLetter, Hold, Notification, State, Task
+from notifications.models import DeadLetter, Notification, State
 from notifications.muting import muted
 from notifications.testing.smtp_server import Rule, SmtpServer
 from orders.checkout import place_order
@@ -77,100 +75,8 @@ def page_of(row: Any) -> str:
     return reverse(f"admin:notifications_{row._meta.model_name}_change", args=[row.pk])
 
 
-# What is wider than the window, and text that is hard to tell from what is behind it
-# (WCAG 2.2, 1.4.3: at least 4.5 : 1). Chips are half transparent: colours are drawn, then read.
-MEASURE = """() => {
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = 1;
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const light = colours => {
-    pen.clearRect(0, 0, 1, 1);
-    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
-    const linear = [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map(
-      part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const behind = element => element
-    ? [...behind(element.parentElement), getComputedStyle(element).backgroundColor] : ["#fff"];
-  const contrasts = [...document.querySelectorAll(
-    "[class*=ntf-], [class*=ntf-] *, #content td, #content p, #content .readonly")]
-    .filter(each => each.checkVisibility() && each.innerText && !each.closest(".button"))
-    .map(each => {
-      const back = behind(each);
-      const [a, b] = [light(back), light([...back, getComputedStyle(each).color])];
-      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), each.className + each.innerText];
-    });
-  return {
-    hidden: [document.documentElement, ...document.querySelectorAll(".results")]
-      .filter(each => each.scrollWidth > each.clientWidth).map(each => each.className),
-    count: contrasts.length,
-    faint: contrasts.filter(([contrast]) => contrast < 4.5),
-  };
-}"""
-
-
-@pytest.fixture
-def rows(mail: SmtpServer) -> Iterator[list[str]]:
-    """A row of every sort; the pages that show them."""
-    dead = kill(mail, make_order())
-    order = Order.objects.get()
-    sent = confirm(order)
-    jobs.serve("email")
-    mail.rules[:] = [GREYLISTED]
-    retrying = confirm(order)
-    jobs.serve("email")
-    operations.cancel(confirm(order))
-    with transaction.atomic():
-        (scheduled,) = notify(
-            OrderConfirmation, to=order.customer, context={"order_id": order.pk}, delay=9999,
-            channels=["email"],
-        )  # fmt: skip
-    task = Task.objects.create(name="shop.stock.load", queue="documents", progress=40)
-    operations.pause("documents", reason="the printer is out of paper")
-    Notification.objects.filter(pk=scheduled.pk).update(to=f"{'long' * 15}@{'name' * 12}.example")
-    lists = [list_of(model) for model in SCREENS]
-    shown = [dead, sent, retrying, scheduled, task, Hold.objects.get()]
-    worker = Worker(["email", "documents"], connection=quick_redis("email"), name="somebody")
-    worker.register_birth()
-    yield [*lists, *(page_of(row) for row in shown), *questions(dead, sent)]
-    worker.register_death()
-    quick_redis("email").delete(worker.key)
-
-
-SCREENS = (
-    "overview", "notification", "task", "deadletter", "hold", "queue", "worker", "message", "event",
-    "deed", "apitoken",
-)  # fmt: skip
-
-
-def questions(dead: DeadLetter, sent: Notification) -> list[str]:
-    """Pages below those of the lists and the rows."""
-    return [
-        at("deadletter_groups"),
-        f"{at('deadletter_many')}?verb=retry",
-        at("notification_resend", sent.pk),
-        at("queue_one", "documents"),
-        at("message_one", dead.name, "email"),
-    ]
-
-
 def at(name: str, *args: Any) -> str:
     return reverse(f"admin:notifications_{name}", args=args)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [375, 1280])
-def test_every_page_fits_and_can_be_read(
-    open_page: Opener, complaints: list[str], rows: list[str], width: int, scheme: str
-) -> None:
-    page = open_page(rows[0], width=width, scheme=scheme)
-    for path in rows:
-        page.goto(path)
-        found = page.evaluate(MEASURE)
-        assert found["hidden"] == [], path
-        assert found["count"] > 0, path
-        assert found["faint"] == [], path
-    assert complaints == []
 
 
 def test_an_order_number_leads_to_the_answer_without_scripts(
@@ -290,7 +196,7 @@ def test_the_overview_draws_and_refreshes_only_while_somebody_looks(
     page.clock.install()
     page.goto(list_of("overview"))
     sent = page.locator(".ntf-totals dd").first
-    drawn = "Chart.getChart('ntf-steps').data.datasets[0].data.reduce((a, b) => a + b)"
+    drawn = "Chart.getChart('ntf-steps')?.data.datasets[0].data.reduce((a, b) => a + b) ?? 0"
     assert (sent.inner_text(), page.evaluate(drawn)) == ("0", 0)
     page.select_option("#ntf-every", "5")
     confirm(order)
