@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from notifications import bulk, conf, dead_letters, operations
 from notifications.admin.about import NOTHING
 from notifications.admin.filters import among, newest
-from notifications.admin.search import find_notifications
+from notifications.admin.search import find_dead_tasks, find_notifications
 from notifications.admin.standing import age, chip
 from notifications.admin.work import (
     Button,
@@ -82,7 +82,7 @@ class DeadLetterAdmin(WorkAdmin):
         """What `term` may mean; an address only for those who may see it."""
         may = self.allowed(request, "view_content")
         rows = find_notifications(term, site=self.admin_site, request=request, by_address=may)
-        return Q(notification__in=rows) | Q(fingerprint=term) | Q(task__event_id__iexact=term)
+        return Q(notification__in=rows) | Q(fingerprint=term) | Q(task__in=find_dead_tasks(term))
 
     def get_urls(self) -> list[URLPattern]:
         """The retry button of one entry, the groups, and what is done to many."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 from django.contrib.admin import AdminSite
 from django.db.models import QuerySet
@@ -15,7 +16,8 @@ from django.http import HttpRequest
 from notifications import bounds, conf
 from notifications.admin.about import find_objects
 from notifications.errors import InvalidAddress
-from notifications.models import Attempt, Notification
+from notifications.models import Attempt, Notification, Task
+from notifications.models.work import FAILED
 
 FOUND = 1000  # rows that each way of looking brings up
 
@@ -44,6 +46,17 @@ def find_notifications(
         same = rows.alias(address=Upper("to")).filter(address__in=_addresses(term))
         found |= _ids(same.order_by("-pk"))
     return found
+
+
+def find_dead_tasks(term: str) -> set[int]:
+    """Primary keys of the tasks of the event `term` that gave up; looked for among those alone,
+    which have an index."""
+    try:
+        event = UUID(term)
+    except ValueError:
+        return set()
+    rows = Task.objects.filter(state__in=FAILED, event_id=event)
+    return set(rows.order_by("-pk").values_list("pk", flat=True)[:FOUND])
 
 
 def _addresses(term: str) -> set[str]:
