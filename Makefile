@@ -71,7 +71,7 @@ bench: install
 
 # Needs Chromium on the PATH.
 pictures: install
-	$(PYTEST) tests/acceptance/test_admin_pictures.py --timeout 1800 --pictures .pictures
+	$(PYTEST) tests/acceptance/test_admin_pictures.py -m browser --timeout 1800 --pictures .pictures
 	cp .pictures/docs/*.png docs/pictures/
 
 faults: install

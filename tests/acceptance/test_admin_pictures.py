@@ -285,6 +285,7 @@ def keep(page: Page, path: Path, height: int = 0) -> None:
     page.screenshot(path=path, full_page=True, clip=clip)
 
 
+@pytest.mark.pictures
 def test_every_screen_of_a_busy_shop_fits_and_can_be_read(
     look_at: Callable[..., None], boss: User, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
