@@ -204,7 +204,8 @@ def _bury(queue: str, job_id: str, description: str, error: str, unique: str, us
         Task.objects.using(using).bulk_create([row], ignore_conflicts=True)
         saved = Task.objects.using(using).get(name=row.name, key=unique)
         traceback = f"{trace.places}\n{reason}"[-LONGEST_TRACEBACK:] if trace.places else ""
-        draft = DeadLetterDraft(reason, trace.kind, "", traceback)
+        kind = trace.kind or (_REFUSED if error.startswith(_REFUSED) else "")
+        draft = DeadLetterDraft(reason, kind, "", traceback)
         letter = bury(Settlement(saved, State.DEAD, counted=True), draft)
         letter.queue, letter.name = queue, name[:200]
         DeadLetter.objects.using(using).bulk_create([letter], ignore_conflicts=True)

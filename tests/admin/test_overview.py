@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from notifications import health, holds, jobs, overview
 from notifications.health import Health, Level, Reason
-from notifications.models import Tally
+from notifications.models import QueueTally
 from tests.admin.screens import BOB, ask, boss, letter, list_of, staff, text_of, url
 from tests.scripted import Script
 
@@ -84,7 +84,7 @@ def test_by_the_tallies_it_shows_what_they_know_and_no_more(
     ask()
     monkeypatch.setattr(overview, "LOOKED_AT", 1)
     at = timezone.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=2)
-    Tally.objects.create(since=at, queue="note", name="test_note", what="accepted", count=12_345)
+    QueueTally.objects.create(since=at, queue="note", what="accepted", count=12_345)
     content = text_of(boss(), list_of("overview"), window="30d")
     assert "Messages sent, and given up" in content
     assert "<dd>12,345</dd>" in content
