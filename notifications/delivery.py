@@ -277,8 +277,9 @@ class Delivery:
                 return
             self._alone = True
             most = company(self._suspects[0])
-            batch = [row for row in self._suspects if company(row) == most][:most]
-            rest = [row for row in self._suspects if row not in batch]
+            alike = [row for row in self._suspects if company(row) == most]
+            batch, rest = alike[:most], alike[most:]
+            rest += [row for row in self._suspects if company(row) != most]
             self._suspects.clear()
             if rest:
                 outbox.release(rest)
@@ -287,6 +288,8 @@ class Delivery:
             room = self.window - len(self._flying) - len(self._composed)
             count = min(FLUSH_ROWS, room, len(self._claimed))
             batch = [self._claimed.popleft() for _ in range(count)]
+        if not batch:
+            return
         limit = conf.get("LEASE") * COMPOSING
         try:
             with time_limit(limit):
