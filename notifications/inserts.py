@@ -15,7 +15,6 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, JSONField, Model
 from django.db.models.expressions import DatabaseDefault
-from django.db.models.sql.compiler import SQLCompiler
 
 M = TypeVar("M", bound=Model)
 
@@ -31,7 +30,8 @@ _LITERAL: Mapping[type, Callable[[Any], str]] = {
 def insert(
     rows: Sequence[M], *, using: str, ignore_conflicts: bool = False, filled: bool = True
 ) -> None:
-    """Insert new `rows`; with `filled` they get what the database filled in: keys, times.
+    """Insert new `rows`; with `filled` they get their keys, and read what else the database filled
+    in (times) when somebody asks: a message's enqueuing does not wait for it.
 
     Sends no signals, like `bulk_create`. With `ignore_conflicts` rows that break a unique
     constraint are left out silently, and none is filled.
@@ -42,6 +42,7 @@ def insert(
         compiler = type(batch[0])._base_manager.using(using).query.get_compiler(using)
         params: list[Any] = []
         lines: list[str] = []
+        later: list[tuple[M, str]] = []  # attributes that only the database knows
         for row in batch:
             held = row.__dict__
             cells: list[str] = []
@@ -54,10 +55,12 @@ def insert(
                     cells.append(_LITERAL[type(value)](value))
                 elif isinstance(value, DatabaseDefault):
                     cells.append(_default(field, using))
+                    later.append((row, name))
                 elif hasattr(value, "resolve_expression"):
                     sql, more = compiler.compile(value.resolve_expression(compiler.query))
                     cells.append(sql)
                     params += more
+                    later.append((row, name))
                 else:
                     cells.append("%s")
                     params.append(field.get_db_prep_save(value, connection))
@@ -67,7 +70,9 @@ def insert(
         with connection.cursor() as cursor:
             cursor.execute(f"{head} {', '.join(lines)}{end}", params)
             if filled and not ignore_conflicts:
-                _fill(batch, cursor.fetchall(), compiler)
+                _fill(batch, cursor.fetchall(), using)
+                for row, name in later:
+                    del row.__dict__[name]  # Django reads it when it is asked for
 
 
 def insert_once(rows: Sequence[M], *, using: str, unique: Sequence[str]) -> list[M]:
@@ -91,16 +96,11 @@ def insert_once(rows: Sequence[M], *, using: str, unique: Sequence[str]) -> list
     return [row if None in identity(row) else kept[identity(row)] for row in rows]
 
 
-def _fill(rows: Sequence[Model], found: Sequence[Any], compiler: SQLCompiler) -> None:
-    fields = type(rows[0])._meta.db_returning_fields
-    converters = compiler.get_converters(
-        [field.get_col(field.model._meta.db_table) for field in fields]
-    )
-    for row, values in zip(rows, compiler.apply_converters(found, converters), strict=True):
-        for field, value in zip(fields, values, strict=True):
-            setattr(row, field.attname, value)
+def _fill(rows: Sequence[Model], keys: Sequence[tuple[int]], using: str) -> None:
+    for row, (key,) in zip(rows, keys, strict=True):
+        row.pk = key
         row._state.adding = False
-        row._state.db = compiler.using
+        row._state.db = using
 
 
 def _batches(rows: Sequence[M], connection: BaseDatabaseWrapper) -> Iterator[Sequence[M]]:
@@ -137,6 +137,5 @@ def _statement(model: type[Model], using: str) -> tuple[str, str]:
     """The INSERT up to its VALUES, and its RETURNING."""
     quote = connections[using].ops.quote_name
     names = ", ".join(quote(str(field.column)) for field, _, _ in _columns(model))
-    returned = ", ".join(quote(str(field.column)) for field in model._meta.db_returning_fields)
     head = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES"
-    return head, f" RETURNING {returned}"
+    return head, f" RETURNING {quote(str(model._meta.pk.column))}"

@@ -56,7 +56,7 @@ def values_of(row: Notification) -> dict[str, Any]:
     return {name: getattr(row, name) for name in kept}
 
 
-def test_rows_get_what_the_database_filled_in() -> None:
+def test_rows_have_their_keys_and_read_their_times_when_asked() -> None:
     made = rows(3)
     insert(made, using="default")
     assert len({row.pk for row in made}) == 3
