@@ -32,7 +32,7 @@ from notifications.kinds import Kind
 from notifications.models import Alert, Priority, State
 from notifications.providers.http_opener import make_opener
 from notifications.providers.mail_servers import server_of
-from notifications.redaction import describe
+from notifications.redaction import describe, safe_traceback
 
 logger = logging.getLogger("notifications.alerts")
 
@@ -134,8 +134,8 @@ class Messenger:
         except DatabaseError as error:
             logger.warning("cannot tell the administrators now: %s", type(error).__name__)
             connections.close_all()
-        except Exception:  # the clock has more to do than this
-            logger.exception("cannot tell the administrators")
+        except Exception as error:  # the clock has more to do than this
+            logger.error("cannot tell the administrators: %s", safe_traceback(error))
             self._telling = None
 
     def _step(self) -> None:

@@ -36,6 +36,7 @@ from notifications import (
     tasks,
 )
 from notifications.connections import quick_redis
+from notifications.redaction import safe_traceback
 
 logger = logging.getLogger("notifications.clock")
 
@@ -114,7 +115,8 @@ def run(queues: Sequence[str], *, stopping: Callable[[], bool]) -> None:
             connections.close_all()
             pause = min(pause * 2, LONGEST_PAUSE)
         except Exception as error:
-            signals.error.tell(where="clock", error=type(error).__name__, stack=True)
+            signals.error.tell(where="clock", error=type(error).__name__)
+            logger.error("the clock failed: %s", safe_traceback(error))
             connections.close_all()
             pause = LONGEST_PAUSE
         # After the tick and whatever became of it: without Redis there is something to tell.

@@ -28,7 +28,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from notifications import alerts, conf, holds, statistics
 from notifications.connections import quick_redis
 from notifications.models import Heartbeat, Hold, Notification
-from notifications.redaction import describe
+from notifications.redaction import describe, safe_traceback
 from notifications.statistics import QueueStats, say
 
 logger = logging.getLogger("notifications.health")
@@ -94,7 +94,7 @@ def examine() -> Health:
         gone = f"the database does not answer: {type(error).__name__}"
         return Health([Reason(Level.FAILING, "database", gone)])
     except Exception as error:  # wrong settings, say; whoever asks needs an answer
-        logger.exception("health cannot be told")
+        logger.error("health cannot be told: %s", safe_traceback(error))
         text = f"health cannot be told: {describe(error)} (manage.py check)"
         return Health([Reason(Level.FAILING, "health", text)])
     return Health(reasons, queues)

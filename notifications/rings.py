@@ -31,6 +31,7 @@ from rq.serializers import JSONSerializer
 
 from notifications import conf
 from notifications.connections import quick_redis
+from notifications.redaction import safe_traceback
 
 logger = logging.getLogger("notifications.rings")
 
@@ -239,8 +240,8 @@ class _Bell:
             logger.warning(
                 "cannot ring %s: %s; the clock will when Redis is back", name, type(error).__name__
             )
-        except Exception:
-            logger.exception("cannot ring %s", name)
+        except Exception as error:
+            logger.error("cannot ring %s: %s", name, safe_traceback(error))
         else:
             return
         self._quiet_until[name] = time.monotonic() + BREAK

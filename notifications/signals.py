@@ -35,19 +35,12 @@ class Happening(Signal):
         """Whether anybody would notice."""
         return self.has_listeners() or logger.isEnabledFor(self.level)
 
-    def tell(self, *, stack: bool = False, **facts: Any) -> None:
-        """Say it now; `stack` adds that of the exception at hand to the log."""
+    def tell(self, **facts: Any) -> None:
+        """Say it now."""
         if not self.heard:
             return
         words = " ".join(f"{name}={value}" for name, value in facts.items() if value is not None)
-        logger.log(
-            self.level,
-            "%s %s",
-            self.name,
-            words,
-            extra={"event": self.name, **facts},
-            exc_info=stack,
-        )
+        logger.log(self.level, "%s %s", self.name, words, extra={"event": self.name, **facts})
         # Django logs what a receiver raises, with its stack (Signal.send_robust).
         self.send_robust(sender=self.name, **facts)
 
