@@ -21,6 +21,7 @@ from tests.servers import PostgresServer, RedisServer
 
 REDIS = pytest.StashKey[RedisServer]()
 POSTGRES = pytest.StashKey[PostgresServer | None]()  # None: no server, or one that is not ours
+DATABASE_FIXTURES = {"db", "transactional_db", "mould"}  # with which a test uses the database
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -77,8 +78,20 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    other = {"sqlite_only", "browser"} if config.option.postgres else {"postgres_only"}
-    left_out = [item for item in items if other & {mark.name for mark in item.iter_markers()}]
+    postgres = config.option.postgres
+    other = {"sqlite_only", "browser"} if postgres else {"postgres_only"}
+    left_out = {
+        item
+        for item in items
+        if other & {mark.name for mark in item.iter_markers()}
+        or (postgres and not _uses_database(item))
+    }
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    """Whether a test may come out differently on another database."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(item.get_closest_marker("django_db") or fixtures & DATABASE_FIXTURES)
