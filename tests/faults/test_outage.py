@@ -65,8 +65,17 @@ def test_with_a_second_provider_everything_goes_there_and_back(world: World) -> 
         sendgrid.wait_for(30, seconds=PATIENCE)
         assert world.arrived() == 0
         world.inbox.answer = lambda row, to: None
-        world.place(5)  # one of them probes
-        world.wait(lambda: world.count("notifications_hold WHERE lifted_at IS NULL") == 0)
+        placed = 30
+
+        def found_out() -> bool:
+            """Whether one more message found out that the first provider is back."""
+            nonlocal placed
+            world.place(1)
+            placed += 1
+            return world.count("notifications_hold WHERE lifted_at IS NULL") == 0
+
+        world.wait(found_out)
+        world.wait(lambda: world.arrived() + len(sendgrid.accepted) == placed)
         by_first, by_second = world.arrived(), len(sendgrid.accepted)
         world.place(10)
         world.wait(lambda: world.arrived() == by_first + 10)
