@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,14 @@ def quick_redis(queue: str) -> Redis:
     """This process's connection for the Redis of `queue`. Raises KeyError for an unknown queue."""
     # The process id is a key because a socket must not be shared with a forked parent.
     return _connection(_first_on_same_redis(queue), os.getpid())
+
+
+def group_by_redis(queues: Iterable[str]) -> dict[Redis, list[str]]:
+    """The queues on each Redis. Raises KeyError for an unknown queue."""
+    grouped: dict[Redis, list[str]] = {}
+    for queue in queues:
+        grouped.setdefault(quick_redis(queue), []).append(queue)
+    return grouped
 
 
 def _first_on_same_redis(queue: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,10 +23,11 @@ from django.db import Error as DatabaseError
 from django.db import connections, router
 from django.db.models.functions import Now
 from redis.exceptions import RedisError
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from rq.utils import as_text
+from rq.worker_registration import REDIS_WORKER_KEYS
 
 from notifications import alerts, conf, holds, statistics
-from notifications.connections import quick_redis
+from notifications.connections import group_by_redis
 from notifications.models import Heartbeat, Hold, Notification
 from notifications.redaction import describe, safe_traceback
 from notifications.statistics import QueueStats, say
@@ -176,22 +177,31 @@ def _of_clocks() -> Iterator[Reason]:
 
 def _of_workers(queues: Sequence[QueueStats]) -> Iterator[Reason]:
     """A queue that nobody listens to. What waits there waits for ever."""
-    for each in (each for each in queues if each.ours):
-        try:
-            listening = _count_workers(each.queue)
-        except RedisError as error:
-            gone = f"Redis does not answer ({type(error).__name__}): messages go out late"
-            yield Reason(Level.DEGRADED, "redis", gone)
-            return
-        if not listening:
+    ours = [each for each in queues if each.ours]
+    try:
+        served = _served([each.queue for each in ours])
+    except RedisError as error:
+        gone = f"Redis does not answer ({type(error).__name__}): messages go out late"
+        yield Reason(Level.DEGRADED, "redis", gone)
+        return
+    for each in ours:
+        if each.queue not in served:
             level = Level.FAILING if each.waiting else Level.DEGRADED
             yield Reason(level, f"{each.queue} workers", f"{each.queue}: no worker listens to it")
 
 
-def _count_workers(queue: str) -> int:
-    redis = quick_redis(queue)
-    keys = redis.smembers(WORKERS_BY_QUEUE_KEY % queue)
-    return int(redis.exists(*keys)) if keys else 0  # that of a dead worker has expired
+def _served(queues: Iterable[str]) -> set[str]:
+    """Those of `queues` that a living worker listens to. Asks each Redis for its workers, not for
+    those of each queue: an idle system should not cost many commands."""
+    served: set[str] = set()
+    for redis, names in group_by_redis(queues).items():
+        with redis.pipeline(transaction=False) as pipeline:
+            for key in redis.smembers(REDIS_WORKER_KEYS):
+                pipeline.hget(key, "queues")
+            told = pipeline.execute()
+        heard = {name for each in told if each for name in as_text(each).split(",")}
+        served.update(heard.intersection(names))  # a dead worker's hash has expired
+    return served
 
 
 def _degraded(stats: QueueStats, what: str, text: str) -> Reason:

@@ -26,7 +26,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 
 from notifications import conf
-from notifications.connections import quick_redis
+from notifications.connections import group_by_redis
 from notifications.errors import WrongState
 from notifications.models import DeadLetter, State, Task
 from notifications.outbox import DeadLetterDraft, Settlement, bury
@@ -35,7 +35,7 @@ from notifications.tasks import task
 
 logger = logging.getLogger("notifications.hostjobs")
 
-LOOK = 30.0  # seconds between two looks of one clock
+LOOK = 120.0  # seconds between two looks of one clock
 PAGE = 500  # failed jobs that are read at once
 PAGES = 4  # of one queue at one look, beside the page of those that expire last
 MOST = 500  # dead letters of one queue at one look: the clock has more to do
@@ -58,11 +58,14 @@ _cursors: dict[str, int] = {}  # by queue: where in its registry this process's 
 def find() -> int:
     """Make dead letters of the failed jobs that have none yet; how many."""
     found = 0
-    for queue in conf.queue_names():
+    for redis, queues in group_by_redis(conf.queue_names()).items():
         try:
-            found += _find_in(queue, quick_redis(queue))
+            # Most often there are none at all: then one command tells.
+            if redis.exists(*map(_registry, queues)):
+                found += sum(_find_in(queue, redis) for queue in queues)
         except RedisError as error:
-            logger.warning("failed jobs of %s not read: %s", queue, type(error).__name__)
+            names = ", ".join(queues)
+            logger.warning("failed jobs of %s not read: %s", names, type(error).__name__)
     return found
 
 
@@ -98,6 +101,10 @@ class _Failure:
         return f"{Job.redis_job_namespace_prefix}{self.job_id}"
 
 
+def _registry(queue: str) -> str:
+    return FailedJobRegistry.key_template.format(queue)
+
+
 def _find_in(queue: str, redis: Redis) -> int:
     found = 0
     for ids in _pages(queue, redis):
@@ -115,7 +122,7 @@ def _pages(queue: str, redis: Redis) -> Iterator[list[str]]:
     The first page has the latest failures, unless jobs differ in how long their failure is kept;
     the registry is not in the order of the failures, so all of it is read in turn.
     """
-    key = FailedJobRegistry.key_template.format(queue)
+    key = _registry(queue)
     last = [_text(each) for each in redis.zrevrange(key, 0, PAGE - 1)]
     yield last
     if len(last) < PAGE:  # those are all

@@ -25,6 +25,9 @@ class Jobs:
     delayed: int  # scheduled, waiting for their next attempt, or for another job
 
 
+_REGISTRIES = (StartedJobRegistry, ScheduledJobRegistry, DeferredJobRegistry)
+
+
 def count(queues: Collection[str]) -> dict[str, Jobs]:
     """The jobs of each of `queues`; those whose Redis does not answer are left out."""
     found: dict[str, Jobs] = {}
@@ -46,9 +49,13 @@ def count(queues: Collection[str]) -> dict[str, Jobs]:
 
 
 def _count(queue: str, redis: Redis) -> Jobs:
+    waiting_key = f"{Queue.redis_queue_namespace_prefix}{queue}"
+    others = [each.key_template.format(queue) for each in _REGISTRIES]
+    if not redis.exists(waiting_key, *others):  # most often: then one command tells
+        return Jobs(0, 0, 0)
     with redis.pipeline(transaction=False) as pipeline:
-        pipeline.llen(f"{Queue.redis_queue_namespace_prefix}{queue}")
-        for registry in (StartedJobRegistry, ScheduledJobRegistry, DeferredJobRegistry):
-            pipeline.zcard(registry.key_template.format(queue))
+        pipeline.llen(waiting_key)
+        for key in others:
+            pipeline.zcard(key)
         waiting, active, scheduled, deferred = pipeline.execute()
     return Jobs(waiting, active, scheduled + deferred)

@@ -52,9 +52,9 @@ from notifications.ringjobs import RingJob, RingQueue, popping
 
 logger = logging.getLogger("notifications.worker")
 
-TTL = 60  # seconds RQ's screens believe in a silent worker, plus RQ's own minute
-LISTEN = 25  # seconds one blocking pop lasts; a hung Redis is noticed a little later
-BEAT = 40.0  # seconds between the heartbeats of an idle worker
+TTL = 120  # seconds RQ's screens believe in a silent worker, plus RQ's own minute
+LISTEN = 50  # seconds one blocking pop lasts; a hung Redis is noticed a little later
+BEAT = 90.0  # seconds, at least, between the heartbeats of an idle worker
 INSIST = 0.5  # seconds until an idle worker that was told to stop is told again
 PAUSE = 2.0  # seconds, at most, between tries to reach Redis
 

@@ -278,7 +278,7 @@ def test_failed_jobs_of_the_host_are_seen_everywhere(client: Client) -> None:
 def test_who_serves_the_hosts_own_queues_is_the_hosts_affair(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "_count_workers", lambda queue: 0)
+    monkeypatch.setattr(health, "_served", lambda queues: set())
     assert [text for text in texts() if text.startswith(("host", "note"))] == [
         "note: no worker listens to it"
     ]
@@ -423,7 +423,7 @@ def texts() -> list[str]:
 def staffed(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock and workers, as far as health can see."""
     health.beat("here:1", ["note"])
-    monkeypatch.setattr(health, "_count_workers", lambda queue: 1)
+    monkeypatch.setattr(health, "_served", set)
 
 
 @pytest.mark.usefixtures("staffed")
@@ -497,7 +497,7 @@ def test_a_hold_whose_time_is_over_is_no_trouble_any_more(
 
 
 def test_without_clock_and_workers_it_is_failing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_count_workers", lambda queue: 0)
+    monkeypatch.setattr(health, "_served", lambda queues: set())
     ask()
     found = health.examine()
     assert found.level is Level.FAILING
@@ -519,12 +519,12 @@ def test_a_clock_that_was_not_seen_lately_is_none() -> None:
 
 def test_workers_are_those_whose_keys_live(redis: Redis, settings: Any) -> None:
     settings.RQ_QUEUES = {"note": {"URL": os.environ["REDIS_URL"]}}
-    redis.sadd("rq:workers:note", "rq:worker:alive", "rq:worker:dead")
-    assert health._count_workers("note") == 0
-    redis.set("rq:worker:alive", "1")
-    assert health._count_workers("note") == 1
-    redis.delete("rq:workers:note")
-    assert health._count_workers("note") == 0
+    redis.sadd("rq:workers", "rq:worker:alive", "rq:worker:dead")
+    assert health._served(["note"]) == set()
+    redis.hset("rq:worker:alive", "queues", "other,note")
+    assert health._served(["note"]) == {"note"}
+    redis.delete("rq:workers")
+    assert health._served(["note"]) == set()
 
 
 def test_a_lost_redis_is_told(redis_server: RedisServer) -> None:
@@ -589,8 +589,9 @@ def test_a_clock_does_its_chores_when_it_is_time(monkeypatch: pytest.MonkeyPatch
     assert Heartbeat.objects.get().queues == ["note"]
     assert at(9) == []
     assert at(10) == ["count"]
-    assert at(30) == ["count", "find", "report"]
-    assert at(60) == ["look", "count", "find", "report"]
+    assert at(30) == ["count", "report"]
+    assert at(60) == ["look", "count", "report"]
+    assert at(120) == ["look", "count", "find", "report"]
     with scripted(_REPORT=0):
         assert len(clock.chores(["note"])) == len(chores) - 1
 

@@ -36,7 +36,7 @@ from notifications.retries import RetryPolicy
 from notifications.ringjobs import RingQueue
 from notifications.testing.guarded import GuardedProcess, find_free_port, make_folder
 from notifications.testing.redis_server import RedisServer, find_program
-from notifications.worker import LISTEN, PAUSE, Guarded, SimpleWorker, Worker, guard, preload
+from notifications.worker import LISTEN, PAUSE, TTL, Guarded, SimpleWorker, Worker, guard, preload
 from tests.probe.notifications import fail_twice, forgive, leave, linger
 from tests.workers import CommandProcess, WorkerProcess, is_alive, run_command, wait_until
 
@@ -488,10 +488,10 @@ def test_an_idle_system_asks_redis_seldom(redis: Redis) -> None:
         worker.wait_ready(redis)
         time.sleep(2)
         redis.config_resetstat()
-        time.sleep(120)
+        time.sleep(300)
         stats = redis.info("commandstats")
     calls = {name: each["calls"] for name, each in stats.items() if "config" not in name}
-    assert sum(calls.values()) / 2 < 10_000 / 24 / 60, calls
+    assert sum(calls.values()) / 5 < 10_000 / 24 / 60, calls
 
 
 # -- a guest among the host's queues ------------------------------------------------------------
@@ -572,7 +572,7 @@ def test_a_worker_that_was_forgotten_registers_again(redis: Redis) -> None:
     worker.heartbeat()
     assert redis.smembers("rq:workers") == redis.smembers("rq:workers:default")
     assert redis.hget(worker.key, "pid") == str(os.getpid()).encode()
-    assert 0 < redis.ttl(worker.key) <= 120
+    assert 0 < redis.ttl(worker.key) <= TTL + 60
 
 
 def test_heartbeats_are_rare(redis: Redis) -> None:
