@@ -72,6 +72,8 @@ class BoundedChangeList(ChangeList):
 
 
 if TYPE_CHECKING:
+    from django_stubs_ext import StrOrPromise
+
     ModelAdmin = admin.ModelAdmin[Any]
 else:  # Django's class takes no parameters at run time
     ModelAdmin = admin.ModelAdmin
@@ -91,6 +93,7 @@ class NarrowAdmin(ModelAdmin):
 
     looked_up: ClassVar[tuple[str, ...]] = ()  # columns beside the filters', exactly
     delete_confirmation_template = "admin/notifications/delete.html"
+    deleting: ClassVar[Mapping[str, StrOrPromise]] = {}  # its title, warning and button
 
     class Media:
         css = {"all": ("notifications/admin.css",)}
@@ -115,8 +118,8 @@ class NarrowAdmin(ModelAdmin):
     ) -> HttpResponse:
         """The question before a row is deleted, and its answer."""
         back = self.page("change", object_id)
-        ways = {"list": self.page("changelist"), "back": back, **(extra_context or {})}
-        return super().delete_view(request, object_id, ways)
+        told = {"list": self.page("changelist"), "back": back, **self.deleting}
+        return super().delete_view(request, object_id, {**told, **(extra_context or {})})
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Whether an address may ask for this."""

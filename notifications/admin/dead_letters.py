@@ -60,6 +60,11 @@ class DeadLetterAdmin(WorkAdmin):
     ordering = ("-id",)
     actions = ("retry_chosen", "discard_chosen")
     change_list_template = "admin/notifications/dead_letters.html"
+    deleting = {
+        "title": gettext_lazy("Delete"),
+        "warning": gettext_lazy("The entry goes, and nothing is sent. What gave up stays dead."),
+        "button": gettext_lazy("Yes, delete without sending"),
+    }
     fieldsets = (
         (gettext_lazy("Data"), {"fields": ("shown_data",)}),
         (gettext_lazy("Error"), {"fields": ("code", "error", "shown_traceback")}),
@@ -137,17 +142,6 @@ class DeadLetterAdmin(WorkAdmin):
     def delete_model(self, request: HttpRequest, obj: DeadLetter) -> None:
         """Discard one; Django has written the audit line."""
         operations.discard(obj)
-
-    def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The question before one is discarded."""
-        asked = {
-            "title": _("Delete"),
-            "warning": _("The entry goes, and nothing is sent. What gave up stays dead."),
-            "button": _("Yes, delete without sending"),
-        }
-        return super().delete_view(request, object_id, {**asked, **(extra_context or {})})
 
     def response_delete(
         self, request: HttpRequest, obj_display: str, obj_id: int

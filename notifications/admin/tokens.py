@@ -49,6 +49,11 @@ class ApiTokenAdmin(NarrowAdmin):
     list_select_related = ("user",)
     ordering = ("-pk",)
     actions = None  # each is revoked on its own page
+    deleting = {
+        "title": gettext_lazy("Revoke"),
+        "warning": gettext_lazy("Who uses it is refused from then on."),
+        "button": gettext_lazy("Yes, revoke"),
+    }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
         """One's own."""
@@ -73,17 +78,6 @@ class ApiTokenAdmin(NarrowAdmin):
         """The form. What is made is shown next, so there is one button."""
         one = {"show_save_and_add_another": False, "show_save_and_continue": False}
         return super().add_view(request, form_url, {**one, **(extra_context or {})})
-
-    def delete_view(
-        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The question before one is revoked."""
-        asked = {
-            "title": _("Revoke"),
-            "warning": _("Who uses it is refused from then on."),
-            "button": _("Yes, revoke"),
-        }
-        return super().delete_view(request, object_id, {**asked, **(extra_context or {})})
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         """Make it; `response_add` shows it."""
