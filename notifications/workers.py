@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Worker
 
 from notifications import conf
-from notifications.connections import quick_redis
+from notifications.connections import group_by_redis
 
 SHOWN = 500  # workers of one Redis
 
@@ -32,8 +32,8 @@ class WorkerLook:
 
 def look_at_all() -> list[WorkerLook]:
     """Every worker, by host and name. Raises RedisError."""
-    redises = {id(redis): redis for redis in map(quick_redis, conf.queue_names())}
-    found = {look.name: look for redis in redises.values() for look in _workers(redis)}
+    redises = group_by_redis(conf.queue_names())
+    found = {look.name: look for redis in redises for look in _workers(redis)}
     return sorted(found.values(), key=lambda look: (look.host, look.name))
 
 
