@@ -12,6 +12,7 @@ from decimal import Decimal
 from django.utils.text import slugify
 
 from notifications.muting import muted
+from orders.checkout import place_order
 from orders.models import Language, Order, Product, User
 
 PRODUCTS: Sequence[tuple[str, str, str, str]] = (
@@ -52,19 +53,18 @@ def load_customers(count: int) -> list[User]:
         return [_customer(number) for number in range(1, count + 1)]
 
 
-def draw_basket(products: Sequence[Product], *, dice: random.Random) -> dict[Product, int]:
-    """What somebody might buy."""
+def order_something(customer: User, products: Sequence[Product], *, dice: random.Random) -> Order:
+    """Place an order, like a made-up customer might, through the code of the storefront."""
     chosen = dice.sample(list(products), k=dice.randint(1, min(3, len(products))))
-    return {product: dice.randint(1, 3) for product in chosen}
+    return place_order(
+        customer,
+        basket={product: dice.randint(1, 3) for product in chosen},
+        payment=dice.choice(Order.Payment.values),
+        address=_address_of(customer),
+    )
 
 
-def draw_payment(dice: random.Random) -> str:
-    """How somebody might pay."""
-    return dice.choice(Order.Payment.values)
-
-
-def address_of(customer: User) -> str:
-    """Where a made-up customer lives."""
+def _address_of(customer: User) -> str:
     street = _STREETS[customer.pk % len(_STREETS)]
     town = _TOWNS[customer.pk % len(_TOWNS)]
     return f"{customer.get_full_name()}\n{street} {customer.pk % 90 + 1}\n{town}"

@@ -42,15 +42,8 @@ from notifications.muting import muted
 from notifications.testing.guarded import GuardedProcess, find_free_port
 from notifications.testing.redis_server import RedisServer
 from notifications.testing.smtp_server import Received, SmtpServer
-from orders.catalogue import (
-    address_of,
-    draw_basket,
-    draw_payment,
-    load_customers,
-    load_products,
-)
+from orders.catalogue import load_customers, load_products, order_something
 from orders.caught_phones import CaughtText
-from orders.checkout import place_order
 from orders.demo_services import REFUSED, Caught, open_services
 from orders.models import Order, User
 
@@ -207,15 +200,7 @@ def _open_shop() -> list[User]:
 def _place_orders(customers: Sequence[User]) -> list[Order]:
     """An order of each customer; and somebody signs up whom the mail server does not know."""
     products, dice = load_products(), random.Random()
-    orders = [
-        place_order(
-            customer,
-            basket=draw_basket(products, dice=dice),
-            payment=draw_payment(dice),
-            address=address_of(customer),
-        )
-        for customer in customers
-    ]
+    orders = [order_something(customer, products, dice=dice) for customer in customers]
     User.objects.create_user(REFUSED, REFUSED, first_name="Nobody")
     return orders
 

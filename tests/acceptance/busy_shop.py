@@ -53,8 +53,7 @@ from notifications.testing.smtp_server import Rule, SmtpServer
 from notifications.testing.twilio_server import TwilioServer
 from notifications.testing.whatsapp_server import WhatsAppServer
 from notifications.tokens import make_token
-from orders.catalogue import address_of, draw_basket, draw_payment, load_customers, load_products
-from orders.checkout import place_order
+from orders.catalogue import load_customers, load_products, order_something
 from orders.models import Order, User
 from orders.notifications import (
     OrderStatusUpdate,
@@ -172,15 +171,7 @@ def build(boss: User) -> Pages:
     operations.synchronise(by=mia)
     serve("default")
     RegisteredTemplate.objects.filter(name="payment_receipt", language="de").update(status="PAUSED")
-    orders = [
-        place_order(
-            customer,
-            basket=draw_basket(products, dice=DICE),
-            payment=draw_payment(DICE),
-            address=address_of(customer),
-        )
-        for customer in customers
-    ]
+    orders = [order_something(customer, products, dice=DICE) for customer in customers]
     serve("default", "email", "whatsapp", "sms")
     for order in orders[:5]:
         order.status = Order.Status.SHIPPED
@@ -264,28 +255,10 @@ def _messages(customers: list[User], orders: list[Order], mia: User) -> Pages:
     rows["unknown"] = _ask(PaymentReceipt, orders[10])
     rows["secret"] = _ask_user(PasswordReset, customers[3])
     rows["erased"] = _ask_user(Welcome, customers[11])
-    with transaction.atomic():
-        (rows["no_kind"],) = send_email(
-            to="press@example.org",
-            subject="Your question about our teas",
-            text="Dear Sir or Madam,\n\nour price list is attached.\n\nLeaf & Kettle",
-            html="<p>Dear Sir or Madam,</p><p>our <b>price list</b> is attached.</p>",
-            attachments=[Attachment("price-list.pdf", b"%PDF" * 900, "application/pdf")],
-            reply_to=["press@example.com"],
-            about=orders[2],
-        )
+    _write_to_the_press(orders[2])
     serve("email")
-    with transaction.atomic():  # its content stays: it waits
-        (rows["no_kind"],) = send_email(
-            to="press@example.org",
-            subject="Your question about our teas",
-            text="Dear Sir or Madam,\n\nour price list is attached.\n\nLeaf & Kettle",
-            html="<p>Dear Sir or Madam,</p><p>our <b>price list</b> is attached.</p>",
-            attachments=[Attachment("price-list.pdf", b"%PDF" * 900, "application/pdf")],
-            reply_to=["press@example.com"],
-            about=orders[2],
-            delay=timedelta(hours=3),
-        )
+    # Its content stays: it waits.
+    rows["no_kind"] = _write_to_the_press(orders[2], delay=timedelta(hours=3))
     rows["again"] = operations.resend(rows["bounced"], by=mia)
     serve("email")
     Notification.objects.filter(pk=rows["unknown"].pk).update(
@@ -328,6 +301,21 @@ def _ask(kind: Any, order: Order, *, channels: Any = ("email",), **options: Any)
 def _ask_user(kind: Any, user: User) -> Notification:
     with transaction.atomic():
         return notify(kind, to=user, context={"user_id": user.pk}, channels=["email"])[0]
+
+
+def _write_to_the_press(order: Order, **options: Any) -> Notification:
+    """A mail without a kind."""
+    with transaction.atomic():
+        return send_email(
+            to="press@example.org",
+            subject="Your question about our teas",
+            text="Dear Sir or Madam,\n\nour price list is attached.\n\nLeaf & Kettle",
+            html="<p>Dear Sir or Madam,</p><p>our <b>price list</b> is attached.</p>",
+            attachments=[Attachment("price-list.pdf", b"%PDF" * 900, "application/pdf")],
+            reply_to=["press@example.com"],
+            about=order,
+            **options,
+        )[0]
 
 
 def _report(row: Notification, *fates: Fate) -> None:

@@ -11,14 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from orders.catalogue import (
-    address_of,
-    draw_basket,
-    draw_payment,
-    load_customers,
-    load_products,
-)
-from orders.checkout import place_order
+from orders.catalogue import load_customers, load_products, order_something
 from orders.models import User
 
 
@@ -79,10 +72,4 @@ class Command(BaseCommand):
             raise failure
 
     def _place(self, customer: User) -> int:
-        order = place_order(
-            customer,
-            basket=draw_basket(self.products, dice=self.dice),
-            payment=draw_payment(self.dice),
-            address=address_of(customer),
-        )
-        return order.pk
+        return order_something(customer, self.products, dice=self.dice).pk
