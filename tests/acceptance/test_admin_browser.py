@@ -25,6 +25,7 @@ from orders.models import Order, User
 from orders.notifications import OrderConfirmation
 from tests.acceptance.chromium import MARKS
 from tests.acceptance.visits import Opener, visits
+from tests.admin.screens import list_of, page_of, url
 from tests.orders.shop import make_order, make_product
 
 pytestmark = MARKS
@@ -65,18 +66,6 @@ def kill(mail: SmtpServer, order: Order) -> DeadLetter:
     jobs.serve("email")
     mail.rules.clear()
     return DeadLetter.objects.get(notification=row)
-
-
-def list_of(model: str) -> str:
-    return reverse(f"admin:notifications_{model}_changelist")
-
-
-def page_of(row: Any) -> str:
-    return reverse(f"admin:notifications_{row._meta.model_name}_change", args=[row.pk])
-
-
-def at(name: str, *args: Any) -> str:
-    return reverse(f"admin:notifications_{name}", args=args)
 
 
 def test_an_order_number_leads_to_the_answer_without_scripts(
@@ -172,7 +161,7 @@ def test_from_the_order_that_failed_to_its_delivery(open_page: Opener, mail: Smt
     failed.get_by_role("link", name="Order confirmation").click()
     assert "550 5.1.1 no such user" in page.inner_text(".ntf-timeline")
     mail.rules.clear()
-    page.goto(at("deadletter_groups"))
+    page.goto(url("deadletter", "groups"))
     group = page.locator(".ntf-table tbody tr")
     assert group.locator(".ntf-chip").inner_text() == "550"
     group.get_by_role("link", name="Retry…").click()

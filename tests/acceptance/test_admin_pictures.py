@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.urls import resolve, reverse
+from django.urls import resolve
 from playwright.sync_api import Browser, Page
 from pytest_django.live_server_helper import LiveServer
 from redis import Redis
@@ -27,6 +27,7 @@ from orders.models import User
 from tests.acceptance import busy_shop
 from tests.acceptance.chromium import MARKS
 from tests.acceptance.visits import visits
+from tests.admin.screens import list_of, page_of, url
 from tests.admin.test_matrix import OPEN, VIEWER
 
 pytestmark = [*MARKS, pytest.mark.timeout(1800)]
@@ -93,14 +94,6 @@ WIDTH = 1100  # of a picture in the docs
 CLOSE_SIDEBAR = "localStorage.setItem('django.admin.navSidebarIsOpen', 'false')"
 
 
-def at(name: str, *args: Any) -> str:
-    return reverse(f"admin:notifications_{name}", args=args)
-
-
-def page_of(row: Any) -> str:
-    return at(f"{row._meta.model_name}_change", row.pk)
-
-
 LISTS = {
     "overview": "overview", "notifications": "notification", "tasks": "task",
     "letters": "deadletter", "holds": "hold", "queues": "queue", "workers": "worker",
@@ -115,72 +108,73 @@ MESSAGES = (
 
 
 def lists() -> Shots:
-    return {name: Shot(at(f"{model}_changelist")) for name, model in LISTS.items()}
+    return {name: Shot(list_of(model)) for name, model in LISTS.items()}
 
 
 def shots(rows: busy_shop.Pages) -> Shots:
     """Every page, in every state it can be in."""
-    letters, notes = at("deadletter_changelist"), at("notification_changelist")
+    letters, notes = list_of("deadletter"), list_of("notification")
+    template = url("message", "one", "order_confirmation", "email")
     names = {"sent": "delivered"}
     return {
         **lists(),
         "apps": Shot("/admin/notifications/"),
         **{
-            f"overview-{each}": Shot(f"{at('overview_changelist')}?window={each}")
+            f"overview-{each}": Shot(f"{list_of('overview')}?window={each}")
             for each in ("1h", "7d", "30d")
         },
         **{names.get(each, each): Shot(page_of(rows[each])) for each in MESSAGES},
         "found": Shot(f"{notes}?q={rows['order'].number}"),
         "found-nothing": Shot(f"{notes}?q=nothing"),
         "failed": Shot(f"{notes}?standing=failed&kind=payment_receipt"),
-        "resend": Shot(at("notification_resend", rows["sent"].pk)),
-        "preview": Shot(at("notification_preview", rows["sent"].pk), framed=True),
-        "history": Shot(at("notification_history", rows["cancelled"].pk)),
+        "resend": Shot(url("notification", "resend", rows["sent"].pk)),
+        "preview": Shot(url("notification", "preview", rows["sent"].pk), framed=True),
+        "history": Shot(url("notification", "history", rows["cancelled"].pk)),
         "task": Shot(page_of(rows["task"])),
         "task-retrying": Shot(page_of(rows["due"])),
         "task-running": Shot(page_of(rows["running"])),
         "bulk": Shot(page_of(rows["bulk"])),
         "bulk-done": Shot(page_of(rows["bulk_done"])),
-        "task-history": Shot(at("task_history", rows["task"].pk)),
+        "task-history": Shot(url("task", "history", rows["task"].pk)),
         "letter": Shot(page_of(rows["dead"])),
         "letter-of-task": Shot(page_of(rows["dead_task"])),
-        "letter-history": Shot(at("deadletter_history", rows["dead"].pk)),
-        "letter-delete": Shot(at("deadletter_delete", rows["dead"].pk)),
+        "letter-history": Shot(url("deadletter", "history", rows["dead"].pk)),
+        "letter-delete": Shot(url("deadletter", "delete", rows["dead"].pk)),
         "letters-of-code": Shot(f"{letters}?code=550"),
-        "groups": Shot(at("deadletter_groups")),
-        "many": Shot(f"{at('deadletter_many')}?verb=retry"),
-        "many-discard": Shot(f"{at('deadletter_many')}?verb=discard"),
+        "groups": Shot(url("deadletter", "groups")),
+        "many": Shot(f"{url('deadletter', 'many')}?verb=retry"),
+        "many-discard": Shot(f"{url('deadletter', 'many')}?verb=discard"),
         "chosen": Shot(letters, choose("discard_chosen")),
         "hold": Shot(page_of(rows["hold"])),
-        "hold-history": Shot(at("hold_history", rows["hold"].pk)),
-        "queue": Shot(at("queue_one", "email")),
-        "queue-paused": Shot(at("queue_one", "documents")),
-        "queue-held": Shot(at("queue_one", "whatsapp")),
-        "queue-refused": Shot(at("queue_one", "email"), empty_wrongly),
-        "template": Shot(at("message_one", "order_confirmation", "email")),
-        "template-german": Shot(f"{at('message_one', 'order_confirmation', 'email')}?language=de"),
-        "template-whatsapp": Shot(at("message_one", "order_confirmation", "whatsapp")),
-        "template-sms": Shot(at("message_one", "order_confirmation", "sms")),
-        "template-in-app": Shot(at("message_one", "order_confirmation", "in_app")),
-        "picture": Shot(at("message_picture", "order_confirmation", "sms"), framed=True),
-        "log-of-mia": Shot(f"{at('deed_changelist')}?q=mia"),
+        "hold-history": Shot(url("hold", "history", rows["hold"].pk)),
+        "queue": Shot(url("queue", "one", "email")),
+        "queue-paused": Shot(url("queue", "one", "documents")),
+        "queue-held": Shot(url("queue", "one", "whatsapp")),
+        "queue-refused": Shot(url("queue", "one", "email"), empty_wrongly),
+        "template": Shot(template),
+        "template-german": Shot(f"{template}?language=de"),
+        "template-whatsapp": Shot(url("message", "one", "order_confirmation", "whatsapp")),
+        "template-sms": Shot(url("message", "one", "order_confirmation", "sms")),
+        "template-in-app": Shot(url("message", "one", "order_confirmation", "in_app")),
+        "picture": Shot(url("message", "picture", "order_confirmation", "sms"), framed=True),
+        "log-of-mia": Shot(f"{list_of('deed')}?q=mia"),
         "suppression": Shot(page_of(rows["suppression"])),
-        "suppression-history": Shot(at("suppression_history", rows["suppression"].pk)),
-        "suppressions-refused": Shot(at("suppression_changelist"), suppress_wrongly),
+        "suppression-history": Shot(url("suppression", "history", rows["suppression"].pk)),
+        "suppressions-refused": Shot(list_of("suppression"), suppress_wrongly),
         "registered-one": Shot(page_of(rows["template"])),
-        "registered-history": Shot(at("registeredtemplate_history", rows["template"].pk)),
+        "registered-history": Shot(url("registeredtemplate", "history", rows["template"].pk)),
         "token": Shot(page_of(rows["token"])),
-        "token-add": Shot(at("apitoken_add")),
-        "token-delete": Shot(at("apitoken_delete", rows["token"].pk)),
-        "token-history": Shot(at("apitoken_history", rows["token"].pk)),
+        "token-add": Shot(url("apitoken", "add")),
+        "token-delete": Shot(url("apitoken", "delete", rows["token"].pk)),
+        "token-history": Shot(url("apitoken", "history", rows["token"].pk)),
     }
 
 
 def changes() -> Shots:
     """Pages that come after something was done, so they come last."""
     return {
-        "retried": Shot(at("notification_changelist"), choose("retry_chosen")),
-        "token-made": Shot(at("apitoken_add"), make_token),
+        "retried": Shot(list_of("notification"), choose("retry_chosen")),
+        "token-made": Shot(url("apitoken", "add"), make_token),
     }
 
 
@@ -299,8 +293,8 @@ def test_every_screen_of_a_busy_shop_fits_and_can_be_read(
         look_at(boss, every)
         look_at(boss, changes())
         monkeypatch.setattr(overview, "LOOKED_AT", 40)  # as if there were many more
-        tallied = Shot(f"{at('overview_changelist')}?window=30d")
-        lately = Shot(f"{at('overview_changelist')}?window=1h")
+        tallied = Shot(f"{list_of('overview')}?window=30d")
+        lately = Shot(f"{list_of('overview')}?window=1h")
         look_at(boss, {"overview-tallied": tallied, "overview-lately": lately})
 
 
@@ -318,8 +312,8 @@ def test_who_may_see_little_sees_whole_pages(
 
 
 def test_a_shop_where_nothing_happened_says_so(look_at: Callable[..., None], boss: User) -> None:
-    groups = Shot(at("deadletter_groups"))
-    look_at(boss, {**lists(), "groups": groups, "queue": Shot(at("queue_one", "email"))}, "empty-")
+    groups, queue = Shot(url("deadletter", "groups")), Shot(url("queue", "one", "email"))
+    look_at(boss, {**lists(), "groups": groups, "queue": queue}, "empty-")
 
 
 def test_without_redis_the_screens_say_what_they_do_not_know(
